@@ -1,0 +1,87 @@
+"""From a binary mask to two tokens (built by hand in notebook 03; paper section 1).
+
+    masks R×h×w ──► resize to each level ──► mean of the features under the mask ──► Linear ─┐
+                    res2 … res5               R×C₂ … R×C₅                            R×W    ─┤ sum ─► Linear ─► mask token    R×D
+                                                                                            ─┘
+    masks R×h×w ──► resize to P×P, keep grey ──► flatten R×P² ──► MLP ───────────────────────────────────────► spatial token R×D
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from .config import OspreyExtractorConfig
+
+
+def mask_pool(
+    feature: Float[Tensor, "C H W"], masks: Float[Tensor, "R h w"] | Bool[Tensor, "R h w"], resize: str = "threshold"
+) -> Float[Tensor, "R C"]:
+    """Mean of a feature map under each mask.
+
+    `resize="threshold"` is the published rule: bilinear to H×W, then every cell above 0 counts as 1. It enlarges small masks,
+    and a mask that falls between the sampling points of a coarse level vanishes: its row is then 0.
+    `resize="soft"` weights each cell by the share of its area that the mask covers; no mask that has a pixel vanishes.
+    """
+    size = feature.shape[-2:]
+    masks = masks.to(feature.dtype)[:, None]
+    if resize == "threshold":
+        weights = (F.interpolate(masks, size, mode="bilinear", align_corners=False) > 0).to(feature.dtype)
+    elif resize == "soft":
+        weights = F.adaptive_avg_pool2d(masks, size)
+    else:
+        raise ValueError(f'resize is {resize!r}; use "threshold" (published) or "soft" (area-weighted).')
+    weights = weights[:, 0]
+    area = weights.sum(dim=(-2, -1))[:, None] + 1e-8
+    return torch.einsum("chw,rhw->rc", feature, weights) / area
+
+
+class SpatialMLP(nn.Module):
+    """P² → width → width → D with ReLU between."""
+
+    def __init__(self, inputs: int, width: int, outputs: int):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(inputs, width), nn.Linear(width, width), nn.Linear(width, outputs)])
+
+    def forward(self, x: Float[Tensor, "R P"]) -> Float[Tensor, "R D"]:
+        first, second, last = self.layers
+        return last(F.relu(second(F.relu(first(x)))))
+
+
+class MaskExtractor(nn.Module):
+    """Mask token (what is under the mask) and spatial token (where it is, and its outline)."""
+
+    def __init__(self, config: OspreyExtractorConfig, dims: list[int], llm_width: int):
+        super().__init__()
+        self.config = config
+        self.res2, self.res3, self.res4, self.res5 = (nn.Linear(dim, config.width) for dim in dims)
+        self.feat_linear = nn.Linear(config.width, llm_width)
+        self.mask_linear = SpatialMLP(config.spatial_size**2, config.spatial_width, llm_width)
+
+    def pool(self, features: list[Float[Tensor, "C H W"]], masks: Float[Tensor, "R h w"]) -> list[Float[Tensor, "R C"]]:
+        """One pooled vector per region and level."""
+        return [mask_pool(feature, masks, self.config.resize) for feature in features]
+
+    def mask_token(self, pooled: list[Float[Tensor, "R C"]]) -> Float[Tensor, "R D"]:
+        """Each level through its own Linear, summed, then one Linear to the LLM's width."""
+        linears = (self.res2, self.res3, self.res4, self.res5)
+        return self.feat_linear(sum(linear(x) for linear, x in zip(linears, pooled, strict=True)))
+
+    def spatial_token(self, masks: Float[Tensor, "R h w"]) -> Float[Tensor, "R D"]:
+        """The mask itself at P×P, not thresholded."""
+        size = (self.config.spatial_size, self.config.spatial_size)
+        small = F.interpolate(masks[:, None], size, mode="bilinear", align_corners=False)
+        return self.mask_linear(small.flatten(1))
+
+    def forward(
+        self, features: list[Float[Tensor, "B C H W"]], masks: list[Tensor]
+    ) -> tuple[list[Float[Tensor, "R D"]], list[Float[Tensor, "R D"]]]:
+        """`masks[i]` holds the R_i×h×w regions of image i, 0/1, at a size of their own. Returns two lists of R_i×D."""
+        mask_tokens, spatial_tokens = [], []
+        for i, regions in enumerate(masks):
+            regions = regions.to(device=features[0].device, dtype=features[0].dtype)
+            mask_tokens.append(self.mask_token(self.pool([level[i] for level in features], regions)))
+            spatial_tokens.append(self.spatial_token(regions))
+        return mask_tokens, spatial_tokens

@@ -1,0 +1,110 @@
+"""Image + masks + conversation → the tensors that `Osprey.forward` takes (notebook 06; paper sections 1 and 2).
+
+    image ──── resize, normalise ───────────► images      B×3×S×S
+    masks ──── checked, own resolution ─────► masks       list of R_i×h×w
+    turns ──── template, tokenizer ─────────► input_ids   B×T    labels B×T (−100: no loss)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from .config import OspreyConfig
+from .data.record import Record
+from .images import load_image, preprocess
+from .prompt import IMAGE, PLACEHOLDERS, SYSTEM, conversation, place_regions
+
+IGNORE = -100
+
+
+class OspreyProcessor:
+    """Holds the tokenizer and the sizes of a config; made by `Osprey.from_pretrained`."""
+
+    def __init__(self, config: OspreyConfig, tokenizer: PreTrainedTokenizerBase):
+        missing = [token for token in PLACEHOLDERS if token not in tokenizer.get_vocab()]
+        if missing:
+            tokenizer.add_special_tokens({"additional_special_tokens": missing})
+        self.config = config
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> OspreyProcessor:
+        return cls(OspreyConfig.from_pretrained(path), AutoTokenizer.from_pretrained(path))
+
+    def save_pretrained(self, path: str | Path) -> None:
+        self.tokenizer.save_pretrained(path)
+
+    def image(self, image) -> torch.Tensor:
+        """PIL, H×W×3 uint8 or path to a normalised 3×S×S tensor (paper section 1, image preparation)."""
+        vision = self.config.vision_config
+        return preprocess(load_image(image), vision.image_size, vision.mean, vision.std)
+
+    def text(
+        self,
+        turns: Sequence[tuple[str, str | None]],
+        n_regions: int = 0,
+        inline: bool = False,
+        overview: str = "training",
+        system: str = SYSTEM,
+        with_image: bool = True,
+        room_for: int = 0,
+    ) -> dict:
+        """One conversation to `input_ids` and `labels` (T), and `order`: the region of each `<mask><pos>` pair.
+
+        `room_for` is the number of tokens still to be written. Raises ValueError when that does not fit the context.
+        """
+        questions, order = place_regions([question for question, _ in turns], n_regions, inline)
+        pairs = [(question, answer) for question, (_, answer) in zip(questions, turns, strict=True)]
+        pieces = conversation(pairs, system, overview, with_image, self.tokenizer.eos_token)
+
+        encoded = self.tokenizer(
+            "".join(text for text, _ in pieces), add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        ids, last_chars = np.array(encoded["input_ids"]), np.array([end - 1 for _, end in encoded["offset_mapping"]])
+        carries_loss = np.repeat([loss for _, loss in pieces], [len(text) for text, _ in pieces])[last_chars]
+        if self.tokenizer.bos_token_id is not None:
+            ids, carries_loss = np.append(self.tokenizer.bos_token_id, ids), np.append(False, carries_loss)
+        labels = np.where(carries_loss, ids, IGNORE)
+        ids[ids == self.tokenizer.convert_tokens_to_ids(IMAGE)] = self.config.image_token_id
+
+        length = len(ids) + with_image * (self.config.num_image_tokens - 1) + room_for
+        limit = getattr(self.config.text_config, "max_position_embeddings", None)
+        if limit and length > limit:
+            raise ValueError(
+                f"The prompt needs {length} tokens ({len(ids)} of text, {self.config.num_image_tokens} of image, "
+                f"{room_for} for the answer); this model reads {limit}. Shorten the text or name fewer regions."
+            )
+        return {"input_ids": torch.from_numpy(ids), "labels": torch.from_numpy(labels), "order": order}
+
+    def record(self, record: Record, **kwargs) -> dict:
+        """A training record to one sample: `image` 3×S×S, `masks` R×h×w, `input_ids`, `labels`."""
+        n_regions = 0 if record.masks is None else len(record.masks)
+        text = self.text(record.turns, n_regions, record.inline, **kwargs)
+        masks = np.zeros((0, 1, 1), bool) if record.masks is None else record.masks[text["order"]]
+        return {**text, "image": self.image(record.image), "masks": torch.from_numpy(masks)}
+
+    def collate(self, samples: Sequence[dict]) -> dict:
+        """Samples of `record` to one right-padded batch for `Osprey.forward`."""
+        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
+
+        def padded(key: str, value: int) -> torch.Tensor:
+            rows = [sample[key] for sample in samples]
+            return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
+
+        lengths = torch.tensor([len(sample["input_ids"]) for sample in samples])
+        return {
+            "images": torch.stack([sample["image"] for sample in samples]),
+            "masks": [sample["masks"] for sample in samples],
+            "input_ids": padded("input_ids", pad),
+            "attention_mask": torch.arange(int(lengths.max())) < lengths[:, None],
+            "labels": padded("labels", IGNORE),
+        }
+
+    def __call__(self, image, masks, turns: Sequence[tuple[str, str | None]], inline: bool = False, **kwargs) -> dict:
+        """One image, its masks (R×H×W bool, or None) and turns to a batch of one."""
+        return self.collate([self.record(Record("", "", image, masks, list(turns), inline), **kwargs)])
