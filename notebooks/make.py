@@ -1,0 +1,171 @@
+"""Make the notebooks: `NN_name.py`, the source that people review -> `NN_name.ipynb`, executed, with outputs.
+
+    python notebooks/make.py            all notebooks
+    python notebooks/make.py 03         those whose name starts with 03
+    python notebooks/make.py --check    make nothing; say what is wrong with the pairs, exit 1 if anything is
+
+The same source gives the same file as far as the outputs allow: cell ids come from the position, times and
+versions are left out, and so is widget state, of no use without its kernel: a widget leaves its picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+
+HERE = Path(__file__).resolve().parent
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+ROOTS = "home|root|Users|tmp|work|usr|var|opt|mnt|private"
+MACHINE_PATH = re.compile(rf"(?<![\w.:/])/(?:{ROOTS})/\S+|[A-Z]:\\\\?Users\\")
+WARNING = re.compile(r"\b\w*Warning\b:|^WARNING\b|\[WARNING\]", re.M)
+
+
+def sources(prefixes: list[str] | None = None) -> list[Path]:
+    """The notebooks' sources, in the order of the course."""
+    every = sorted(HERE.glob("[0-9][0-9]_*.py"))
+    found = [path for path in every if not prefixes or path.stem.startswith(tuple(prefixes))]
+    if not found:
+        names = ", ".join(path.stem for path in every)
+        raise SystemExit(f"no notebook starts with {' or '.join(prefixes)}; there are {names}")
+    return found
+
+
+def read_source(source: Path) -> nbformat.NotebookNode:
+    """The notebook of a source, without outputs; ids and metadata depend on nothing but the source."""
+    notebook = jupytext.read(source)
+    for index, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{index:03d}"
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"},
+        }
+    )
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    return notebook
+
+
+def execute(
+    notebook: nbformat.NotebookNode, folder: Path = HERE, seconds: int = 600
+) -> nbformat.NotebookNode:
+    """Run every cell in a fresh kernel, in `folder`. A cell that raises, raises here, with its source."""
+    # No history, no start-up files of a user, no network, no progress bars, no colour codes in the outputs.
+    with tempfile.TemporaryDirectory() as home:
+        quiet = {"IPYTHONDIR": home, "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
+        client = NotebookClient(
+            notebook,
+            timeout=seconds,
+            kernel_name="python3",
+            record_timing=False,
+            resources={"metadata": {"path": str(folder)}},
+        )
+        client.execute(env=os.environ | quiet)
+    return notebook
+
+
+def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Leave out what is stale or private once the kernel is gone: widget state and views, times, versions."""
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata["language_info"] = nbformat.from_dict(
+        {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"}
+    )
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type != "code":
+            continue
+        kept = []
+        for output in cell.outputs:
+            data = output.get("data", {})
+            if WIDGET_VIEW in data:
+                pictures = {kind: value for kind, value in data.items() if kind.startswith("image/")}
+                if not pictures:
+                    continue
+                output["data"], output["metadata"] = nbformat.from_dict(pictures), nbformat.from_dict({})
+            elif "image/png" in data:  # the words beside a picture are only the name of its class
+                data.pop("text/plain", None)
+            kept.append(output)
+        cell.outputs = kept
+    return notebook
+
+
+def make(source: Path) -> Path:
+    """Make one notebook beside its source; returns the path of the `.ipynb`."""
+    target = source.with_suffix(".ipynb")
+    notebook = clean(execute(read_source(source)))
+    nbformat.validate(notebook)
+    nbformat.write(notebook, target)
+    return target
+
+
+def output_texts(cell: nbformat.NotebookNode) -> list[str]:
+    """All text that a reader of this cell's outputs would see."""
+    texts = []
+    for output in cell.get("outputs", []):
+        texts.append(output.get("text", ""))
+        data = output.get("data", {})
+        texts += [value for kind, value in data.items() if isinstance(value, str) and "image/" not in kind]
+    return texts
+
+
+def problems(source: Path) -> list[str]:
+    """What is wrong with a pair, one sentence each; an empty list when all is well."""
+    target = source.with_suffix(".ipynb")
+    if not target.exists():
+        return [f"{target.name} does not exist: run `make notebooks`"]
+    ours, theirs = read_source(source), nbformat.read(target, as_version=4)
+    found = []
+    same = [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in ours.cells]
+    if same != [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in theirs.cells]:
+        found.append(f"{source.name} and {target.name} differ: change the .py, then run `make notebooks`")
+    if "widgets" in theirs.metadata:
+        found.append(f"{target.name} holds widget state, stale without its kernel")
+    expected = 1
+    for index, cell in enumerate(theirs.cells):
+        if cell.cell_type != "code":
+            continue
+        where = f"{target.name}, cell {index}"
+        if cell.execution_count != expected:
+            found.append(
+                f"{where}: was not executed in order: its count is {cell.execution_count}, not {expected}"
+            )
+        expected += 1
+        for output in cell.outputs:
+            if output.output_type == "error":
+                found.append(f"{where}: holds an error, {output.ename}")
+            if output.get("name") == "stderr":
+                found.append(f"{where}: holds text of stderr: {output.text[:80]!r}")
+            if WIDGET_VIEW in output.get("data", {}):
+                found.append(f"{where}: holds a widget view, empty without its kernel")
+        for text in output_texts(cell):
+            for pattern, what in ((MACHINE_PATH, "a path of one machine"), (WARNING, "a warning")):
+                if match := pattern.search(text):
+                    found.append(f"{where}: shows {what}: {match[0][:80]!r}")
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="how the names start, for instance 03 (default: all)")
+    parser.add_argument("--check", action="store_true", help="make nothing, say what is wrong with the pairs")
+    options = parser.parse_args(arguments)
+    failed = False
+    for source in sources(options.names):
+        if not options.check:
+            print(f"making {source.stem}.ipynb", flush=True)
+            make(source)
+        for problem in problems(source):
+            failed = True
+            print(problem, file=sys.stderr)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
