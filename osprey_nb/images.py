@@ -154,5 +154,5 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
         )
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise ValueError(
-            f"{name} is {width}×{height}, one side over {MAX_ASPECT} times the other; crop it to what you mean"
+            f"{name} is {width}×{height}, one side over {MAX_ASPECT} times the other; crop it first"
         )
