@@ -1,0 +1,320 @@
+// The drawing canvas in the browser: a plain ES module for anywidget, no build step.
+//
+// `mountCanvas` builds one view: toolbar, stage, region bar, status line.
+// A stroke touches the label map and the overlay only. When it ends, the map goes to Python, once.
+
+import { element, icon } from "./dom.js";
+import { boxSpans, brushSpans, holeSpans, polygonSpans } from "./geometry.mjs";
+import { Screen } from "./screen.js";
+import { Store } from "./store.js";
+
+const ROOM_FOR_TOOLS = 560; // a narrow picture keeps its toolbar on one line
+const TOOLS = [
+  ["brush", "Brush", "B", "Drag to paint"],
+  ["erase", "Eraser", "E", "Drag to erase"],
+  ["box", "Box (rectangle)", "R", "Drag from corner to corner"],
+  ["polygon", "Polygon and lasso", "P", "Click corners, or drag a lasso; Enter or the first corner closes, Esc cancels"],
+];
+
+/**
+ * One view of the canvas inside `host`, as wide as `room` less `inset` CSS pixels allows. Returns a function that
+ * takes it down.
+ */
+export function mountCanvas(model, store, host, room, inset) {
+  const { width, height } = store;
+  const colours = model.get("_colours");
+  const largest = Math.max(2, Math.round(Math.max(width, height) / 3));
+  const usual = Math.max(1, Math.round(Math.max(width, height) / 22));
+  const sizes = { brush: usual, erase: usual }; // each tool keeps its own
+  let tool = "brush";
+  let cutting = false;
+  let draft = null; // an open box or polygon: {a, b} or {points, dragging}
+  let last = null; // the last point of a brush stroke
+  let pan = null;
+  let pointer = null; // where the mouse is, in image pixels
+  let spaceDown = false;
+
+  // ---- the elements
+  const button = (name, label, key, action, extra = {}) => element("button", {
+    type: "button", class: "osprey-button", title: key ? `${label}  (${key})` : label, "aria-label": label,
+    "data-testid": `tool-${name}`, onclick: action, ...extra,
+  }, icon(name));
+  const toolButtons = Object.fromEntries(TOOLS.map(([name, label, key]) => [name, button(name, label, key, () => setTool(name))]));
+  const addButton = button("add", "Shapes add to the region", "X", () => setCutting(false));
+  const cutButton = button("cut", "Shapes cut from the regions", "X", () => setCutting(true));
+  const undoButton = button("undo", "Undo", "Ctrl+Z", () => undo());
+  const redoButton = button("redo", "Redo", "Ctrl+Shift+Z", () => store.step("redo"));
+  const fillButton = button("fill", "Fill the holes of this region", "F", () => fillHoles());
+  const clearButton = button("clear", "Clear this region", "Del", () => store.stroke(store.all(), 0, store.region));
+  const clearAll = element("button", {
+    type: "button", class: "osprey-button osprey-text", text: "Clear all", title: "Clear all regions (can be undone)",
+    "data-testid": "tool-clear-all", onclick: () => store.stroke(store.all(), 0),
+  });
+  const sizeInput = element("input", {
+    type: "range", min: 1, max: largest, step: 1, "data-testid": "size", "aria-label": "Brush size in image pixels",
+    oninput: () => setSize(Number(sizeInput.value)),
+  });
+  const sizeText = element("output", {});
+  const sizeField = element("label", { class: "osprey-field", title: "Size in image pixels  ([ and ])" }, "Size", sizeInput, sizeText);
+  const opacityInput = element("input", {
+    type: "range", min: 0, max: 100, step: 1, value: Math.round(model.get("opacity") * 100), "data-testid": "opacity",
+    "aria-label": "Opacity of the regions", oninput: () => screen.setOpacity(opacityInput.value / 100),
+  });
+  const zoomText = element("button", {
+    type: "button", class: "osprey-button osprey-text", title: "Show the whole image  (0)", onclick: () => screen.whole(),
+  });
+  const zoomButton = (text, label, factor) => element("button", {
+    type: "button", class: "osprey-button osprey-text", text, title: label, "aria-label": label,
+    onclick: () => screen.zoom(factor),
+  });
+  const chips = Array.from({ length: store.regions }, (_, i) => element("button", {
+    type: "button", class: "osprey-chip", style: `--region:${colours[i]}`, text: String(i + 1),
+    "data-testid": `region-${i + 1}`, onclick: () => store.select(i + 1),
+  }));
+  const stage = element("div", {
+    class: "osprey-stage", "data-testid": "stage", role: "img", tabindex: 0,
+    "aria-label": `Drawing area, ${width} by ${height} pixels. Keys: B brush, E eraser, R box, P polygon, 1 to 9 regions.`,
+  });
+  const hint = element("span", { class: "osprey-hint" });
+  const saved = element("span", { class: "osprey-saved", role: "status", "data-testid": "status" });
+  const notice = element("div", { class: "osprey-notice", role: "alert", "data-testid": "notice" });
+  const root = element("div", { class: "osprey-canvas", "data-lm-suppress-shortcuts": "true" },
+    element("div", { class: "osprey-head" }, element("div", { class: "osprey-title", text: model.get("title") }), hint),
+    element("div", { class: "osprey-bar", role: "toolbar", "aria-label": "Drawing tools" },
+      element("span", { class: "osprey-group" }, ...Object.values(toolButtons)),
+      element("span", { class: "osprey-group" }, addButton, cutButton),
+      sizeField,
+      element("span", { class: "osprey-group osprey-end" }, undoButton, redoButton, fillButton, clearButton)),
+    stage,
+    element("div", { class: "osprey-bar osprey-below" },
+      element("span", { class: "osprey-group osprey-legend", role: "group", "aria-label": "Regions" }, ...chips),
+      element("span", { class: "osprey-group osprey-end" }, clearAll)),
+    notice,
+    element("div", { class: "osprey-bar osprey-foot" },
+      element("label", { class: "osprey-field", title: "Opacity of the regions" }, "Opacity", opacityInput),
+      element("span", { class: "osprey-group" },
+        zoomButton("−", "Zoom out  (−)", 1 / 1.5), zoomText, zoomButton("+", "Zoom in  (+, or Ctrl and wheel)", 1.5)),
+      element("span", { class: "osprey-group osprey-end" }, saved)));
+  host.append(root);
+  const screen = new Screen(model, store, stage, refresh);
+
+  function layout() {
+    const available = room.clientWidth - inset;
+    if (available <= 0) return; // in a hidden tab; the observer calls again
+    const size = screen.layout(available);
+    root.style.width = `${Math.max(size.width, Math.min(available, ROOM_FOR_TOOLS))}px`;
+  }
+
+  function refresh() {
+    for (const [name, node] of Object.entries(toolButtons)) node.setAttribute("aria-pressed", String(name === tool));
+    const shaped = tool === "box" || tool === "polygon";
+    addButton.setAttribute("aria-pressed", String(shaped && !cutting));
+    cutButton.setAttribute("aria-pressed", String(shaped && cutting));
+    addButton.disabled = cutButton.disabled = !shaped;
+    sizeField.classList.toggle("osprey-off", shaped);
+    sizeInput.disabled = shaped;
+    sizeInput.value = sizes[tool] ?? sizeInput.value;
+    sizeText.textContent = `${sizeInput.value} px`;
+    undoButton.disabled = !store.history.done.length && !draft?.points;
+    redoButton.disabled = !store.history.undone.length;
+    clearButton.disabled = fillButton.disabled = !store.counts[store.region];
+    clearAll.disabled = store.counts.slice(1).every((count) => !count);
+    zoomText.textContent = `${Math.round(screen.view.zoom * 100)} %`;
+    chips.forEach((chip, i) => {
+      const count = store.counts[i + 1];
+      const label = `Region ${i + 1}: ${count ? `${count.toLocaleString("en")} pixels` : "empty"}  (key ${i + 1})`;
+      chip.classList.toggle("osprey-filled", count > 0);
+      chip.setAttribute("aria-pressed", String(store.region === i + 1));
+      chip.setAttribute("aria-label", label);
+      chip.title = label;
+    });
+    const words = TOOLS.find(([name]) => name === tool)[3];
+    hint.textContent = shaped ? `${words}${cutting ? " · cuts" : ` · region ${store.region}`}`
+      : tool === "brush" ? `${words} region ${store.region}` : words;
+    const waiting = model.get("_saved") < store.seq;
+    saved.textContent = waiting ? "Sending to Python …" : store.seq ? "Saved in Python" : "Ready";
+    saved.dataset.seq = store.seq;
+    saved.dataset.state = waiting ? "sending" : "saved";
+    notice.textContent = model.get("_notice");
+    notice.hidden = !notice.textContent;
+    stage.dataset.tool = pan || spaceDown ? "pan" : tool;
+    stage.style.setProperty("--region", colours[store.region - 1]);
+    drawGuides();
+  }
+
+  function drawGuides() { screen.guide(draft, pointer, sizes[tool]); }
+
+  // ---- what the person can do
+  function setTool(name) {
+    if (name !== tool) closeDraft(); // an open polygon is kept, not wiped
+    tool = name;
+    refresh();
+  }
+
+  function setCutting(value) { cutting = value; refresh(); }
+  function setSize(value) { if (sizes[tool]) sizes[tool] = Math.min(largest, Math.max(1, value)); refresh(); }
+  function fillHoles() { store.stroke(holeSpans(store.labels, width, height, store.region), store.region); }
+
+  function fill(spans) {
+    store.stroke(spans, cutting ? 0 : store.region);
+  }
+
+  function closeDraft() {
+    const closing = draft;
+    draft = null;
+    if (closing?.points?.length >= 3) fill(polygonSpans(closing.points, width, height));
+    else if (closing?.a) fill(boxSpans(closing.a, closing.b, width, height));
+    refresh();
+  }
+
+  function undo() {
+    if (draft?.points) { // take back the last corner first
+      draft.points.pop();
+      if (!draft.points.length) draft = null;
+      refresh();
+    } else store.step("undo");
+  }
+
+  function stamp(to) {
+    store.paint(brushSpans(last, to, sizes[tool] / 2, width, height), tool === "erase" ? 0 : store.region);
+    last = to;
+  }
+
+  function onDown(event) {
+    if (!event.isPrimary || pan || last) return;
+    const panning = event.button === 1 || (event.button === 0 && spaceDown);
+    if (event.button !== 0 && !panning) return; // a right click opens the menu and draws nothing
+    event.preventDefault();
+    stage.focus({ preventScroll: true }); // or the notebook gets the keys
+    stage.setPointerCapture(event.pointerId);
+    const point = (pointer = screen.point(event));
+    if (panning) pan = { x: event.clientX, y: event.clientY, view: screen.view };
+    else if (tool === "box") draft = { a: point, b: point };
+    else if (tool === "polygon") {
+      if (draft && draft.points.length >= 3 && screen.near(point, draft.points[0], 9)) return closeDraft();
+      draft ??= { points: [] };
+      draft.points.push(point);
+      draft.from = { at: point, alone: draft.points.length === 1 };
+    } else {
+      store.begin();
+      last = point;
+      stamp(point);
+    }
+    refresh();
+  }
+
+  function onMove(event) {
+    if (!event.isPrimary) return;
+    pointer = screen.point(event);
+    if (pan) {
+      const [dx, dy] = [event.clientX - pan.x, event.clientY - pan.y].map((d) => d / screen.scale());
+      screen.show({ zoom: pan.view.zoom, x: pan.view.x - dx, y: pan.view.y - dy });
+    } else if (draft?.a) draft.b = pointer;
+    else if (draft?.from && (draft.dragging || !screen.near(pointer, draft.from.at, 5))) {
+      draft.dragging = true; // a drag draws a lasso
+      draft.points.push(pointer);
+    } else if (last) {
+      const events = event.getCoalescedEvents?.() ?? [];
+      for (const point of events.length ? events.map(screen.point) : [pointer]) stamp(point);
+    }
+    drawGuides();
+  }
+
+  function onUp() {
+    if (pan) pan = null;
+    else if (last) { last = null; store.end(); }
+    else if (draft?.a) closeDraft();
+    else if (draft) {
+      const lasso = draft.dragging && draft.from?.alone;
+      draft.dragging = false;
+      draft.from = null;
+      if (lasso) closeDraft();
+    }
+    refresh();
+  }
+
+  function escape() {
+    if (last) { last = null; store.cancel(); } else if (draft) draft = null;
+    else return false;
+    refresh();
+    return true;
+  }
+
+  function onKey(event) {
+    const control = event.ctrlKey || event.metaKey;
+    const key = event.key.toLowerCase();
+    const named = TOOLS.find((row) => row[2].toLowerCase() === key);
+    let handled = true;
+    if (control && key === "z") event.shiftKey ? store.step("redo") : undo();
+    else if (control && key === "y") store.step("redo");
+    else if (control || event.altKey) handled = false;
+    else if (named) setTool(named[0]);
+    else if (key === "x") setCutting(!cutting);
+    else if (key === "f") fillHoles();
+    else if (key === "[" || key === "]") {
+      const step = Math.max(1, Math.round((sizes[tool] ?? 0) * 0.15));
+      setSize((sizes[tool] ?? 0) + (key === "]" ? step : -step));
+    } else if (/^[1-9]$/.test(key)) store.select(Number(key));
+    else if (key === "delete" || key === "backspace") draft?.points ? undo() : clearButton.click();
+    else if (key === "enter" && draft) closeDraft();
+    else if (key === "+" || key === "=") screen.zoom(1.5);
+    else if (key === "-") screen.zoom(1 / 1.5);
+    else if (key === "0") screen.whole();
+    else if (key === " " && event.target === stage) { spaceDown = true; refresh(); }
+    else if (key === "escape") handled = escape();
+    else handled = false;
+    if (!handled) return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  stage.addEventListener("pointerdown", onDown);
+  stage.addEventListener("pointermove", onMove);
+  stage.addEventListener("pointerup", onUp);
+  stage.addEventListener("pointercancel", onUp);
+  stage.addEventListener("pointerleave", () => { if (!last && !draft) { pointer = null; drawGuides(); } });
+  stage.addEventListener("dblclick", () => { if (draft?.points) closeDraft(); });
+  stage.addEventListener("wheel", (event) => {
+    if (!event.ctrlKey && !event.metaKey) return; // the plain wheel scrolls the notebook
+    event.preventDefault();
+    screen.zoom(Math.exp(-event.deltaY / 300), event);
+  }, { passive: false });
+  root.addEventListener("keydown", onKey);
+  root.addEventListener("keyup", (event) => { if (event.key === " ") { spaceDown = false; refresh(); } });
+  root.addEventListener("focusout", () => { spaceDown = false; });
+
+  // ---- life
+  const onStore = (box) => screen.schedule(box);
+  store.listeners.add(onStore);
+  const observer = new ResizeObserver(layout);
+  observer.observe(room);
+  let ratio = null; // a window that moves to a sharper screen
+  const watchRatio = () => {
+    ratio = matchMedia(`(resolution: ${screen.ratio}dppx)`);
+    ratio.addEventListener("change", () => { layout(); watchRatio(); }, { once: true });
+  };
+  watchRatio();
+  layout();
+  refresh();
+
+  return () => {
+    store.listeners.delete(onStore);
+    observer.disconnect();
+    cancelAnimationFrame(screen.frame);
+    root.remove();
+  };
+}
+
+/** anywidget calls this once per widget, then `render` once per view: the views share one store. */
+export default () => {
+  let store = null;
+  return {
+    initialize({ model }) { store = new Store(model); },
+    render({ model, el }) {
+      const frame = element("div", { class: "osprey-frame" });
+      const outer = element("div", { class: "osprey" }, frame);
+      el.append(outer);
+      return mountCanvas(model, store, frame, outer, 38);
+    },
+  };
+};

@@ -1,0 +1,44 @@
+// A static page for the widgets: a small model object with the methods that anywidget gives to `render`.
+// `window.sent` holds what would go to Python. Python's answer "saved" comes at once, unless `silent`.
+window.mount = async ({ esm, css, state, bytes, silent }) => {
+  const toView = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+  state._image = toView(bytes.image);
+  state._drawing = { seq: state._drawing.seq, runs: toView(bytes.runs) };
+  const listeners = {};
+  window.sent = [];
+  window.messages = [];
+  const model = {
+    get: (name) => state[name],
+    set(name, value) {
+      if (state[name] === value) return;
+      state[name] = value;
+      for (const listener of listeners[`change:${name}`] ?? []) listener();
+    },
+    on: (event, listener) => (listeners[event] ??= []).push(listener),
+    off() {},
+    send: (content) => window.messages.push(content),
+    save_changes() {
+      const { seq, runs } = state._drawing;
+      const data = new Uint8Array(runs.buffer, runs.byteOffset, runs.byteLength);
+      window.sent.push({ seq, runs: btoa(String.fromCharCode(...data)) });
+      if (!silent) model.set("_saved", seq);
+    },
+  };
+  window.model = model;
+  window.fromPython = (name, value) => {
+    if (name === "_drawing") value = { seq: value.seq, runs: toView(value.runs) };
+    model.set(name, value);
+  };
+  const style = document.createElement("style");
+  style.textContent = css;
+  document.head.append(style);
+  const url = URL.createObjectURL(new Blob([esm], { type: "text/javascript" }));
+  window.widget = (await import(url)).default();
+  widget.initialize({ model });
+  window.view = () => {
+    const el = document.createElement("div");
+    document.body.append(el);
+    widget.render({ model, el });
+  };
+  window.view();
+};
