@@ -1,0 +1,164 @@
+"""Short phrases for regions, and the way back from a phrase to the words that count.
+
+    object_phrase   "a red bicycle", "a large striped red bicycle"
+    part_phrase     "the wheel of a red bicycle", "a red bicycle's wheel"
+    parse_phrase    any text -> {"kind": "bicycle", "colour": "red", "part": "wheel", "pattern": None}
+
+A part has one name however many pieces it has: the `wheel` of a bicycle is both wheels. Only the lists of
+parts in longer texts use the plural.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from osprey_nb.data.drawings import SHAPES
+from osprey_nb.data.kinds import COLOURS, FIXED_INKS, KINDS, PATTERNS
+from osprey_nb.data.scenes import Part, Scene, SceneObject
+
+PARTS: tuple[str, ...] = tuple(dict.fromkeys(part for parts in KINDS.values() for part in parts))
+SEVERAL = {  # parts of which an unhidden object shows more than one
+    "house": {"window": "windows"},
+    "car": {"window": "windows", "wheel": "wheels"},
+    "bicycle": {"wheel": "wheels"},
+    "boat": {"sail": "sails"},
+    "fish": {"fin": "fins"},
+    "bird": {"leg": "legs"},
+    "cat": {"leg": "legs", "ear": "ears"},
+    "flower": {"leaf": "leaves", "petal": "petals"},
+    "balloon": {"rope": "ropes"},
+    "rocket": {"fin": "fins"},
+    "clock": {"leg": "legs", "bell": "bells", "hand": "hands"},
+    "chair": {"leg": "legs"},
+    "snail": {"antenna": "antennae"},
+    "train": {"wheel": "wheels"},
+    "butterfly": {"wing": "wings", "antenna": "antennae"},
+}
+_SINGULAR = {plural: part for parts in SEVERAL.values() for part, plural in parts.items()}
+_RELATIONS = {"left of": "to the left of", "right of": "to the right of"}
+
+
+class Region(NamedTuple):
+    """A whole object, or one of its parts."""
+
+    obj: SceneObject
+    part: Part | None = None
+
+    @property
+    def mask(self) -> np.ndarray:
+        """H×W bool, the visible pixels."""
+        return self.obj.mask if self.part is None else self.part.mask
+
+    @property
+    def category(self) -> str:
+        """`bicycle`, or for a part `bicycle:wheel`."""
+        return self.obj.kind if self.part is None else f"{self.obj.kind}:{self.part.name}"
+
+    def phrase(self, rng: np.random.Generator | None = None) -> str:
+        return object_phrase(self.obj, rng) if self.part is None else part_phrase(self.obj, self.part, rng)
+
+
+def article(words: str) -> str:
+    """The words with `a` or `an` before them."""
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def listed(words: list[str]) -> str:
+    """`a roof, a door and a window`."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def name(obj: SceneObject, rng: np.random.Generator | None = None) -> str:
+    """`red bicycle`; with an rng the pattern is said when there is one, and sometimes the size."""
+    words = [obj.colour, obj.kind]
+    if rng is not None:
+        if obj.pattern != "plain":
+            words.insert(0, obj.pattern)
+        if rng.random() < 0.2:
+            words.insert(0, obj.size)
+    return " ".join(words)
+
+
+def object_phrase(obj: SceneObject, rng: np.random.Generator | None = None) -> str:
+    """A short description. Without an rng `a red bicycle`; with one also `a small striped red bicycle`."""
+    return article(name(obj, rng))
+
+
+def part_phrase(obj: SceneObject, part: Part | str, rng: np.random.Generator | None = None) -> str:
+    """A short description of a part. Without an rng exactly `the wheel of a red bicycle`."""
+    word = part if isinstance(part, str) else part.name
+    if rng is None or rng.random() < 0.6:
+        return f"the {word} of {object_phrase(obj, rng)}"
+    return f"{object_phrase(obj, rng)}'s {word}"
+
+
+def part_list(scene: Scene, obj: SceneObject) -> str:
+    """The visible parts, in the plural where several pieces show: `wheels, frame and saddle`."""
+    hidden = any(i == obj.index and relation == "behind" for i, relation, _ in scene.relations)
+    plurals = {} if hidden else SEVERAL.get(obj.kind, {})
+    return listed([plurals.get(part.name, part.name) for part in obj.parts])
+
+
+def part_colour(obj: SceneObject, part: Part) -> str:
+    """The colour that a person would name: the object's own, or the fixed one of tyres, glass, wood …"""
+    ink = next(shape.ink for shape in SHAPES[obj.kind] if shape.part == part.name)
+    return FIXED_INKS[ink][1] if ink in FIXED_INKS else obj.colour
+
+
+def place(obj: SceneObject) -> str:
+    """Where the object's centre is in the picture, in nine fields: `at the top left`, `in the middle` …"""
+    column, row = ((v > 400) + (v > 624) for v in (obj.spec.x, obj.spec.y))
+    fields = (
+        ("at the top left", "at the top", "at the top right"),
+        ("on the left", "in the middle", "on the right"),
+        ("at the bottom left", "at the bottom", "at the bottom right"),
+    )
+    return fields[row][column]
+
+
+def relations_between(scene: Scene, a: SceneObject, b: SceneObject) -> list[str]:
+    """What is true of a with respect to b: `to the left of`, `in front of` …"""
+    found = (relation for i, relation, j in scene.relations if (i, j) == (a.index, b.index))
+    return [_RELATIONS.get(relation, relation) for relation in found]
+
+
+def parse_phrase(text: str) -> dict[str, str | None]:
+    """The first kind, colour, part and pattern named in a text, and None for each that is not there."""
+    words = [_SINGULAR.get(word, word) for word in re.findall(r"[a-z]+", str(text).lower())]
+    vocabularies = {"kind": KINDS, "colour": COLOURS, "part": PARTS, "pattern": PATTERNS}
+    return {
+        key: next((word for word in words if word in vocabulary), None)
+        for key, vocabulary in vocabularies.items()
+    }
+
+
+# ---------------------------------------------------------------- seeded choices, shared by the texts
+
+
+def pick(rng: np.random.Generator, options):
+    """One of the options; a dictionary gives each its weight."""
+    if not isinstance(options, dict):
+        return options[int(rng.integers(len(options)))]
+    ends = np.cumsum(list(options.values()))
+    return list(options)[int(np.searchsorted(ends, rng.integers(ends[-1]), side="right"))]
+
+
+def shuffled(rng: np.random.Generator, items) -> list:
+    """The items in random order."""
+    items = list(items)
+    return [items[i] for i in rng.permutation(len(items))]
+
+
+def pick_regions(scene: Scene, rng: np.random.Generator, limit: int, parts: float) -> list[Region]:
+    """Up to `limit` regions in random order; a share `parts` of them are parts (0: none, 1: all)."""
+    objects = [Region(obj) for obj in scene.objects] if parts < 1 else []
+    pieces = [Region(obj, part) for obj in scene.objects for part in obj.parts] if parts > 0 else []
+    objects, pieces = shuffled(rng, objects), shuffled(rng, pieces)
+    chosen: list[Region] = []
+    while len(chosen) < limit and (objects or pieces):
+        pool = pieces if pieces and (not objects or rng.random() < parts) else objects
+        chosen.append(pool.pop())
+    return chosen
