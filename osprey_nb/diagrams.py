@@ -1,6 +1,7 @@
 """The drawings of the course: arrays in, a matplotlib figure out; knows no model (notebooks 00 and 03).
 
     number_grids    small tensors as coloured squares with their numbers
+    question        a picture, a region, two tokens: what notebook 03 asks
     pipeline        image → res2 … res5 → mask pooling → tokens → LLM → sentence, from real arrays
     token_strip     one prompt as the LLM sees it: image, mask, spatial and text tokens
     extractor       what notebook 03 builds
@@ -154,6 +155,24 @@ def _picture(figure, sheet, x, y, size, pixels, mask=None, colour=COLOURS["mask"
     axes.set_title(title, fontsize=9, color=INK, pad=4)
 
 
+def question(image, mask) -> Figure:
+    """What notebook 03 asks: a picture (H×W×3 uint8), a region (H×W bool). How does the LLM get to see it?"""
+    sheet = (11.0, 2.5)
+    figure, axes = _sheet(*sheet)
+    _picture(figure, sheet, 0.1, 0.1, 2.2, image, mask, title="")
+    _arrow(axes, (2.4, 1.25), (3.0, 1.25))
+    _box(axes, 3.05, 0.85, 2.2, 0.8, "the mask extractor\n(this notebook)", COLOURS["mask"], "#FFF7E6", 11)
+    pair = (1.45, "mask", "mask token", "#FFE3A8"), (0.6, "spatial", "spatial token", "#B5E3D2")
+    for y, kind, text, fill in pair:
+        _arrow(axes, (5.3, 1.25), (5.95, y + 0.24), COLOURS[kind])
+        _box(axes, 6.0, y, 1.6, 0.48, text, COLOURS[kind], fill, 11)
+        _arrow(axes, (7.65, y + 0.24), (8.35, 1.25), COLOURS[kind])
+    _box(axes, 8.4, 0.85, 1.0, 0.8, "LLM", INK, "#E4E7EB", 13, weight="bold")
+    _arrow(axes, (9.45, 1.25), (9.85, 1.25))
+    axes.text(9.95, 1.25, "“a …”", fontsize=15, va="center", color=INK, style="italic")
+    return figure
+
+
 def _chips(axes, x: float, y: float, height: float, shades: np.ndarray) -> None:
     """A row of image tokens, each in the colour of its cell."""
     for k, shade in enumerate(shades):
@@ -163,8 +182,8 @@ def _chips(axes, x: float, y: float, height: float, shades: np.ndarray) -> None:
 def pipeline(image, mask, levels, question: str, answer: str) -> Figure:
     """The whole of Osprey with the arrays of one region.
 
-    image H×W×3 uint8, mask H×W bool, levels: four C×H×W arrays res2 … res5, question with `<mask><pos>` in
-    it. The levels are coloured by `principal_colours`; the outline on each is the same region.
+    image H×W×3 uint8, mask H×W bool, levels: four C×H×W arrays res2 … res5, question with `<region1>` in it.
+    The levels are coloured by `principal_colours`; the outline on each is the same region.
     """
     sheet = (12.0, 5.5)
     figure, axes = _sheet(*sheet)
@@ -192,7 +211,7 @@ def pipeline(image, mask, levels, question: str, answer: str) -> Figure:
     axes.text(10.84, 2.9, count, ha="center", va="top", fontsize=8, color=blue)
 
     # The sequence: image tokens, words, the region's pair where it stands in the question.
-    before, _, after = question.partition("<mask><pos>")
+    before, _, after = question.partition("<region1>")
     x, y, h = 0.45, 0.55, 0.46
     axes.text(x, y + h + 0.1, "4 · one sequence of tokens", fontsize=9, color=INK)
     _chips(axes, x, y, h, shades)
@@ -280,7 +299,7 @@ def token_strip(tokens: list[tuple[str, str]]) -> Figure:
 
 def extractor(levels: list[tuple[int, int]], width: int, spatial_size: int, llm_width: int) -> Figure:
     """What notebook 03 builds, with its sizes. `levels` holds (channels, side of the grid) of res2 … res5."""
-    figure, axes = _sheet(10.8, 4.8)
+    figure, axes = _sheet(12.0, 4.8)
     orange, green, grey = COLOURS["mask"], COLOURS["spatial"], COLOURS["text"]
     _box(axes, 0.2, 1.15, 1.35, 1.0, "mask\nR × h × w\n0 or 1", INK, "#FFFDF5", 10)
     for i, (channels, side) in enumerate(levels):
@@ -312,4 +331,7 @@ def extractor(levels: list[tuple[int, int]], width: int, spatial_size: int, llm_
         _arrow(axes, (a, 0.48), (b, 0.48), green)
     _box(axes, 9.0, 0.17, 1.6, 0.62, f"spatial token\nR × {llm_width}", green, "#B5E3D2", 10, weight="bold")
     axes.text(9.8, 0.92, "where it is, and its outline", ha="center", fontsize=8, color=grey)
+    for y, colour in ((3.94, orange), (0.48, green)):
+        _arrow(axes, (10.63, y), (11.12, y), colour)
+    _box(axes, 11.15, 0.17, 0.6, 4.08, "into the prompt, at <mask><pos>", INK, "#E4E7EB", 10, rotation=90)
     return figure

@@ -41,7 +41,7 @@ class ProbeState:
 class LevelReading:
     """What mask pooling does on one level.
 
-    `share` H×W is each cell's part of the mean: it sums to 1, or to 0 when the mask has vanished. `vector` C is
+    `share` H×W is each cell's part of the mean: it sums to 1, or to 0 if the mask has vanished. `vector` C is
     the pooled vector.
     """
 

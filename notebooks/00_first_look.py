@@ -1,0 +1,251 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 00 · First look
+#
+# **Draw around a thing. Read what it is. Then look inside, at the two tokens that carried it.**
+#
+# **You will learn**
+#
+# - how to ask *Osprey* about a region of a picture, in three lines or with the mouse;
+# - the way of a picture through the model, from pixels to a sentence;
+# - which token says *what* you pointed at. You will swap it, and see what happens.
+#
+# | | |
+# |---|---|
+# | **You need first** | nothing: a little Python, no GPU |
+# | **Time** | 15 minutes; all cells run in @RUN@ |
+# | **Memory** | @MEMORY@ |
+# | **Measured** | 2026-11-24, 2 CPU cores, by `python notebooks/make.py 00` |
+#
+# The model here is called *tiny*. It has all the parts of the published Osprey (CVPR 2024), each one small,
+# and it was trained by this repository on **drawn scenes like the one below, and on nothing else**. Of
+# photographs it knows nothing. You will see that too.
+
+# %% [markdown]
+# ## 1 · A picture, a region, a sentence
+
+# %%
+# %matplotlib inline
+import numpy as np
+import skimage.data
+import torch
+
+import osprey_nb
+from osprey_nb import diagrams, viz
+from osprey_nb.data.scenes import make_scene
+from osprey_nb.exercises import check
+from osprey_nb.prompt import SHORT
+from osprey_nb.widgets import Studio
+from osprey_nb.widgets.probes import prompt_tokens, swap_tokens
+
+model = osprey_nb.Osprey.from_pretrained("tiny").eval()
+print(f"{sum(weights.numel() for weights in model.parameters()) / 1e6:.1f} million weights")
+
+# %% [markdown]
+# A scene is drawn from a number, the seed. The model never saw this one: it comes from the scenes kept for
+# examination. Since we drew it, we know the exact **mask** of every object: which pixels belong to it. A
+# mask is how you point.
+
+# %%
+SEED = 374
+scene = make_scene(SEED, size=512, split="eval")
+masks = [thing.mask for thing in scene.objects]
+
+answers = model.describe(scene.image, masks)
+viz.overlay(scene.image, masks, labels=answers)
+
+# %% [markdown]
+# Each sentence was written by a language model, word by word, about *one* region of the same picture.
+#
+# ## 2 · Now you
+#
+# Run the next cell. **Drag the brush over one thing, let go, and read.** Draw around something else, erase,
+# ask a question.
+#
+# Then try to find its limits:
+#
+# - Only half of a thing. Only its wheel, its sail, its window.
+# - A stroke over two things at once.
+# - A piece of empty sky. *What do you expect it to say?*
+
+# %%
+studio = Studio(model, scene.image)
+studio
+
+# %% [markdown]
+# Reading without a kernel? Here is a still picture of the studio, with a region already drawn.
+
+# %%
+still = Studio(model, scene.image)
+still.set_masks(masks[:1])
+still.wait()
+still.static()
+
+# %% [markdown]
+# ## 3 · What happened between the stroke and the sentence
+#
+# Here is the whole model with the real numbers of the first region. Colours on `res2` … `res5` are
+# features: cells that look alike to the encoder have like colours.
+
+# %%
+with torch.no_grad():
+    levels = [level[0].numpy() for level in model.encoder(model.processor.image(scene.image)[None])]
+
+diagrams.pipeline(scene.image, masks[0], levels, SHORT, answers[0])
+
+# %% [markdown]
+# 1. You point with a mask.
+# 2. The **encoder** turns the picture into four grids of features, from fine to coarse.
+# 3. **Mask pooling** takes the mean of the cells under your region: the **mask token**, *what is there*.
+#    The outline itself becomes the **spatial token**, *where, and which shape*.
+# 4. The tokens take their places in the prompt, among ordinary words.
+# 5. The **language model** continues the text. That is the answer.
+
+# %% [markdown]
+# ## 4 · The prompt, as the language model sees it
+#
+# A language model reads a row of tokens. Most of these are pieces of words. Some are not words at all.
+#
+# > **Predict before you run.** The region was thousands of pixels. How many positions does it take in the
+# > row?
+
+# %%
+diagrams.token_strip(prompt_tokens(model))
+
+# %% [markdown]
+# Two. The whole picture takes the blue block, once. Your region takes one orange token and one green one,
+# right where the sentence says *description of …*. That is Osprey's idea: **a region becomes two words that
+# you can put anywhere in a sentence.**
+
+# %% [markdown]
+# ### Exercise 00.1 · Count the tokens
+# ★☆☆ · 2 minutes
+#
+# You ask about **three** regions of one picture in one prompt: *What are ⟨region1⟩, ⟨region2⟩ and
+# ⟨region3⟩?* How many positions of the row are not words?
+#
+# <details><summary>Hint</summary>
+#
+# The picture appears once, whatever you ask. How many tokens has the blue block? And each region?
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# not_words = 64 + 3 * 2
+# ```
+#
+# </details>
+
+# %% tags=["exercise"]
+not_words = ...
+
+# %%
+check("00.1", not_words)
+
+# %% [markdown]
+# ## 5 · Swap the tokens
+#
+# Which of the two tokens says *what* it is? Let two regions trade. Picture and words stay the same. Only
+# one token moves.
+#
+# > **Predict.** We keep the first region's spatial token, and give it the mask token of the second. Which
+# > thing will the model name?
+
+# %%
+swapped = swap_tokens(model, scene.image, np.stack(masks[:2]))
+
+for i, row in enumerate(swapped, start=1):
+    for j, answer in enumerate(row, start=1):
+        print(f"mask token of region {i}, spatial token of region {j}:  {answer}")
+
+# %% [markdown]
+# Lines 1 and 4 are the regions as they are: the same answers as above, this time put together by hand.
+
+# %%
+assert [swapped[0][0], swapped[1][1]] == answers[:2]
+
+# %% [markdown]
+# > **A note that changes a belief.** Compare lines 1 and 2, then 1 and 3. The model sees the same picture
+# > each time, with all its objects. Yet the answer follows one vector. *The model does not look at the
+# > place you drew. It reads what mask pooling collected there.*
+
+# %% [markdown]
+# ### Exercise 00.2 · Point with a box
+# ★☆☆ · 5 minutes
+#
+# A mask can have any shape. Write one that is a box: `True` inside, `False` outside. `x` counts columns to
+# the right, `y` counts rows downward, and `x1`, `y1` are the first ones *outside*.
+#
+# <details><summary>Hint</summary>
+#
+# Start from `np.zeros((height, width), bool)`. An array is indexed `[rows, columns]`, that is `[y, x]`.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def box_mask(height, width, x0, y0, x1, y1):
+#     mask = np.zeros((height, width), bool)
+#     mask[y0:y1, x0:x1] = True
+#     return mask
+# ```
+#
+# </details>
+
+# %% tags=["exercise"]
+def box_mask(height, width, x0, y0, x1, y1):
+    """height×width bool, True for x0 ≤ x < x1 and y0 ≤ y < y1."""
+    ...
+
+
+# %%
+check("00.2", box_mask)
+
+# %% [markdown]
+# Right? Then point with it: `model.describe(scene.image, [box_mask(512, 512, 40, 20, 300, 170)])`. Make the
+# box larger and larger. When does the answer turn?
+
+# %% [markdown]
+# ## 6 · Break it on purpose: a photograph
+#
+# Tiny has only ever seen drawings. Here is a photograph of a cat, and a box around its face.
+#
+# > **Predict.** Will it say "I don't know"?
+
+# %%
+photograph = skimage.data.chelsea()
+face = np.zeros(photograph.shape[:2], bool)
+face[40:260, 90:330] = True
+
+viz.overlay(photograph, [face], labels=model.describe(photograph, [face]))
+
+# %% [markdown]
+# It can't say that. It must choose among the things it has words for, and it sounds just as sure as before.
+# **A fluent sentence is no sign of a right one.** The published Osprey learnt from hundreds of thousands of
+# photographs; this package loads its weights as well, on a larger machine (see the README).
+#
+# ## 7 · Where to go from here
+#
+# You have seen all of Osprey. The course builds each piece with you, checks it against the package, and
+# breaks it.
+#
+# | piece | code | notebook |
+# |---|---|---|
+# | encoder: picture → four grids | `osprey_nb/encoder.py` | in preparation |
+# | **mask extractor: region → two tokens** | `osprey_nb/mask_extractor.py` | [03 · The mask extractor](03_mask_extractor.ipynb) |
+# | projector: grid → image tokens | `osprey_nb/projector.py` | in preparation |
+# | prompt, language model, the whole | `osprey_nb/prompt.py`, `llm.py`, `model.py` | in preparation |
+#
+# Next: [03 · The mask extractor](03_mask_extractor.ipynb). It starts from sixteen numbers.
