@@ -244,7 +244,7 @@ viz.overlay(photograph, [face], labels=model.describe(photograph, [face]))
 # | piece | code | notebook |
 # |---|---|---|
 # | encoder: picture → four grids | `osprey_nb/encoder.py` | in preparation |
-# | **mask extractor: region → two tokens** | `osprey_nb/mask_extractor.py` | [03 · The mask extractor](03_mask_extractor.ipynb) |
+# | **mask extractor: region → two tokens** | `osprey_nb/mask_extractor.py` | [03](03_mask_extractor.ipynb) |
 # | projector: grid → image tokens | `osprey_nb/projector.py` | in preparation |
 # | prompt, language model, the whole | `osprey_nb/prompt.py`, `llm.py`, `model.py` | in preparation |
 #

@@ -120,7 +120,8 @@ def _box(axes, x, y, w, h, text="", colour=INK, fill="white", size=9, **text_sty
     axes.add_patch(
         FancyBboxPatch((x, y), w, h, boxstyle=style, edgecolor=colour, facecolor=fill, linewidth=1.3)
     )
-    axes.text(x + w / 2, y + h / 2, text, ha="center", va="center", fontsize=size, color=INK, **text_style)
+    text_style |= {"ha": "center", "va": "center", "fontsize": size, "color": INK, "parse_math": False}
+    axes.text(x + w / 2, y + h / 2, text, **text_style)
 
 
 def _arrow(axes, start, end, colour=INK, bend=0.0) -> None:

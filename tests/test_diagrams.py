@@ -1,0 +1,73 @@
+"""osprey_nb.diagrams: the figures say what their arrays say."""
+
+import io
+
+import numpy as np
+import pytest
+
+from osprey_nb import diagrams
+
+
+def words(figure) -> list[str]:
+    axes = figure.axes
+    found = [text.get_text() for a in axes for text in a.texts] + [a.get_title() for a in axes]
+    return found + [text.get_text() for text in figure.texts]
+
+
+def test_number_grids():
+    figure = diagrams.number_grids(("red", [[1, 8], [0.25, 3]]), ("mask", [[0, 1], [1, 0]]), signs="×")
+    text = words(figure)
+    assert [a.get_title() for a in figure.axes] == ["red", "mask"]
+    assert text.count("8") == 1 and ".25" in text and "×" in text
+    with pytest.raises(ValueError, match="index one channel"):
+        diagrams.number_grids(("feature", np.zeros((2, 4, 4))))
+
+
+def test_like_cells_get_like_colours():
+    feature = np.zeros((5, 4, 4))
+    feature[:, :, 2:] = np.arange(1, 6)[:, None, None]
+    colours = diagrams.principal_colours(feature)
+    assert colours.shape == (4, 4, 3) and colours.min() >= 0 and colours.max() <= 1
+    assert np.ptp(colours[:, :2], axis=(0, 1)).max() < 1e-9
+    assert np.abs(colours[0, 0] - colours[0, 3]).max() > 0.9
+    np.testing.assert_array_equal(colours, diagrams.principal_colours(feature.copy()))
+    assert np.isfinite(diagrams.principal_colours(np.ones((2, 3, 3)))).all()  # nothing differs
+
+
+def test_pipeline_shows_the_sizes_the_question_and_the_sentence():
+    image, mask = np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), bool)
+    mask[:10, :10] = True
+    levels = [np.random.default_rng(i).normal(size=(3 + i, 16 >> i, 16 >> i)) for i in range(4)]
+    figure = diagrams.pipeline(image, mask, levels, "What is <region1> here?", r"a red $\frac{fish$")
+    figure.savefig(io.BytesIO())  # a model may write anything: it is never read as a formula
+    text = " ".join(words(figure))
+    assert r"$\frac{fish$" in text
+    assert "res2 · 3×16×16" in text and "res5 · 6×2×2" in text and "16 image tokens" in text
+    assert "What is" in text and "here?" in text and "<region1>" not in text
+
+
+def test_token_strip_counts_positions():
+    image = [("image", "")] * 64
+    tokens = [("text", "Look: "), *image, ("text", "at"), ("mask", "mask"), ("spatial", "spatial")]
+    text = words(diagrams.token_strip(tokens))
+    assert "64 image tokens" in text and "1 … 64" in text
+    assert "66" in text and "67" in text and "68 positions in all" in text
+    with pytest.raises(ValueError, match="sound"):
+        diagrams.token_strip([("sound", "beep")])
+
+
+def test_a_long_prompt_stays_on_the_sheet():
+    figure = diagrams.token_strip([("text", f"word{i}") for i in range(150)])
+    (axes,) = figure.axes
+    width, height = axes.get_xlim()[1], axes.get_ylim()[1]
+    for patch in axes.patches:
+        box = patch.get_window_extent().transformed(axes.transData.inverted())
+        assert -0.01 <= box.x0 and box.x1 <= width + 0.01 and -0.01 <= box.y0 and box.y1 <= height + 0.01
+
+
+def test_question_and_extractor():
+    image, mask = np.zeros((32, 32, 3), np.uint8), np.ones((32, 32), bool)
+    assert "spatial token" in words(diagrams.question(image, mask))
+    text = words(diagrams.extractor([(40, 32), (80, 16), (160, 8), (320, 4)], 256, 28, 192))
+    assert "res5   320×4×4" in text and "mean → 320" in text and "flatten → 784" in text
+    assert "mask token\nR × 192" in text and "into the prompt, at <mask><pos>" in text

@@ -1,0 +1,154 @@
+"""osprey_nb.exercises: cards, stubs, solutions and checks of every notebook."""
+
+from pathlib import Path
+
+import jupytext
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from osprey_nb.exercises import CHECKS, Verdict, check, read_exercises
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9][0-9]_*.py"))
+EXERCISES = [(path, exercise) for path in NOTEBOOKS for exercise in read_exercises(path)]
+
+
+def run(path: Path, name: str, code: str) -> Verdict:
+    """What a reader sees: the stub's cell holds `code`, then the check's cell is run."""
+    cells = [cell.source for cell in jupytext.read(path).cells if cell.cell_type == "code"]
+    (check_cell,) = (source for source in cells if source.startswith(f'check("{name}"'))
+    space = {"torch": torch, "np": np, "F": F, "check": check}
+    exec(code, space)
+    return eval(check_cell, space)
+
+
+@pytest.mark.parametrize(("path", "exercise"), EXERCISES, ids=[e.name for _, e in EXERCISES])
+def test_the_stub_fails_and_the_solution_passes(path, exercise):
+    untouched = run(path, exercise.name, exercise.stub)
+    assert not untouched.passed
+    assert "..." in untouched.message, "the untouched stub gets a word on where to begin"
+    solved = run(path, exercise.name, exercise.solution)
+    assert solved.passed, solved.message
+
+
+def test_every_notebook_has_its_exercises_and_every_check_its_card():
+    for path in NOTEBOOKS:
+        names = [exercise.name for exercise in read_exercises(path)]
+        assert 2 <= len(names) <= 4
+        assert names == [f"{path.name[:2]}.{k}" for k in range(1, len(names) + 1)]
+    assert {exercise.name for _, exercise in EXERCISES} == set(CHECKS)
+    assert {exercise.difficulty for _, exercise in EXERCISES} == {1, 2, 3}
+    assert all(1 <= exercise.minutes <= 20 for _, exercise in EXERCISES)
+
+
+def box(height, width, x0, y0, x1, y1):
+    mask = np.zeros((height, width), bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def sums(feature, masks):
+    return torch.einsum("chw,rhw->rc", feature, masks)
+
+
+def areas(masks):
+    return masks.sum((1, 2))[:, None]
+
+
+SLIPS = [  # exercise, a wrong answer that people give, a word of the advice
+    ("00.1", 3 * (64 + 2), "three times"),
+    ("00.1", 64 + 3, "pair"),
+    ("00.1", 5, "You say 5"),
+    ("00.2", lambda *a: box(a[0], a[1], a[3], a[2], a[5], a[4]), "swapped"),
+    ("00.2", lambda h, w, x0, y0, x1, y1: box(h, w, x0, y0, x1 + 1, y1 + 1), "16 pixels"),
+    ("00.2", lambda h, w, x0, y0, x1, y1: box(h, w, x0 + 1, y0, x1 + 1, y1), "misplaced"),
+    ("00.2", lambda *a: box(*a).astype(float), "dtype"),
+    ("00.2", lambda *a: box(*a)[:-1], r"\(5, 8\)"),
+    ("03.1", 18, "sum"),
+    ("03.1", 18 / 16, "16 cells"),
+    ("03.1", 7, "You have 7"),
+    ("03.2", lambda f, m: sums(f, m) / areas(m), "NaN"),
+    ("03.2", sums, "These are sums"),
+    ("03.2", lambda f, m: sums(f, m) / 12, "all cells"),
+    ("03.2", lambda f, m: (sums(f, m) / (areas(m) + 1e-8)).T, "swapped"),
+    ("03.2", lambda f, m: sums(f, m) / (areas(m) + 1), "mean is 0.5"),
+    ("03.2", lambda f, m: f @ m, "stopped with RuntimeError"),
+    ("03.3", lambda m, h, w: (F.interpolate(m[:, None], (h, w), mode="area")[:, 0] > 0).float(), "threshold"),
+    ("03.3", lambda m, h, w: F.interpolate(m[:, None], (h, w), mode="bilinear")[:, 0], "vanished"),
+    ("03.3", lambda m, h, w: F.adaptive_avg_pool2d(m[:, None], (h, w))[:, 0] / 2, "1/16"),
+    ("03.4", torch.ones(128, 128), "still sees"),
+    ("03.4", torch.zeros(128, 128), "0 pixels"),
+    ("03.4", torch.full((128, 128), 0.5), "0 and 1 only"),
+    ("03.4", torch.ones(64, 64), r"expected \(128, 128\)"),
+]
+
+
+@pytest.mark.parametrize(("name", "answer", "advice"), SLIPS)
+def test_a_slip_gets_advice(name, answer, advice):
+    verdict = check(name, answer)
+    assert not verdict.passed
+    import re
+
+    assert re.search(advice, verdict.message), verdict.message
+
+
+def test_a_check_does_not_raise_and_shows_text_only():
+    def broken(feature, masks):
+        raise KeyError("<img onerror=alert(1)>")
+
+    verdict = check("03.2", broken)
+    assert "KeyError" in verdict.message
+    assert "<img" not in verdict._repr_html_() and "&lt;img" in verdict._repr_html_()
+    assert repr(verdict).startswith("○") and repr(check("03.1", 6)).startswith("✓")
+    with pytest.raises(ValueError, match="99.1.*there are 00.1"):
+        check("99.1", 1)
+
+
+GOOD = """# %% [markdown]
+# ### Exercise 05.1 · Title
+# ★★☆ · 4 minutes
+#
+# The task.
+#
+# <details><summary>Hint</summary>
+#
+# Look.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# x = 1
+# ```
+#
+# </details>
+
+# %% tags=["exercise"]
+x = ...
+"""
+
+
+def test_cards_are_read(tmp_path):
+    path = tmp_path / "05_x.py"
+    path.write_text(GOOD)
+    (found,) = read_exercises(path)
+    assert (found.name, found.title, found.difficulty, found.minutes) == ("05.1", "Title", 2, 4)
+    assert (found.hint, found.solution, found.stub) == ("Look.", "x = 1\n", "x = ...")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("★★☆", "★★", "★☆☆ · 3 minutes"),
+        ("Exercise 05.1 ·", "Exercise five:", "expected '### Exercise"),
+        ("Look.", "", "folded Hint"),
+        ("```python", "```", "folded Solution"),
+        (' tags=["exercise"]', "", "tagged `exercise`"),
+    ],
+)
+def test_a_bad_card_is_named(tmp_path, old, new, message):
+    path = tmp_path / "05_x.py"
+    path.write_text(GOOD.replace(old, new))
+    with pytest.raises(ValueError, match=message):
+        read_exercises(path)
