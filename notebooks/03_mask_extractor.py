@@ -412,16 +412,22 @@ on_point = ProbeState(x=105, y=46, size=14, shape="square")
 probe_figure(scene.image, levels, on_point)
 
 # %% [markdown]
-# The same square, nine pixels further to the right. First `res4` and `res5` say *nothing there*: their
-# vectors are exactly 0, and no error is raised. Then `res5` hears 32×32 pixels, five times what was drawn.
-# Both are wrong, in opposite ways.
+# The same square, nine pixels further to the right. In the second picture `res5` answers with a whole cell,
+# 32×32 pixels: five times what was drawn. That is coarse, but no finer cell exists there. In the first
+# picture `res4` and `res5` say *nothing there*: their vectors are exactly 0, and no error is raised. That
+# is a **loss**.
 #
 # **What to do?** Let each cell count by the *share* of it that the mask covers: a **soft** mask. The
-# package has it as `resize="soft"`. The published model was trained with the threshold, so that stays the
-# default; which is better is an experiment.
+# package has it as `resize="soft"`. Then every pixel counts somewhere, and a cell that is only touched
+# counts only a little.
 
 # %%
 probe_figure(scene.image, levels, ProbeState(x=96, y=46, size=14, shape="square", resize="soft"))
+
+# %% [markdown]
+# Nothing vanishes now. Why isn't it the default? The published weights were trained with the threshold, and
+# a model must be fed as it was trained. Which one is better when you train anew is an experiment worth
+# making.
 
 # %% [markdown]
 # ### Exercise 03.3 · A soft resize
@@ -523,7 +529,8 @@ diagrams.extractor(
 # - **Mask pooling** is multiply, sum, divide: one vector for any shape.
 # - **Four levels**, each with its own `Linear`, are summed to the **mask token**: *what is there*.
 # - The mask alone, at a small size, becomes the **spatial token**: *where, and which outline*.
-# - The threshold enlarges a small mask or loses it, in silence. A **soft** resize does neither.
+# - The threshold counts a touched cell fully, and loses a small mask in silence. A **soft** resize does
+#   neither.
 #
 # **Where it goes next.** The two tokens take the place of `<mask><pos>` in the prompt, after the tokens of
 # the whole picture. Bringing those to the language model's width is the projector's work (chapter 04, in

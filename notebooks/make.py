@@ -13,8 +13,10 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import resource
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import jupytext
@@ -134,7 +136,7 @@ def problems(source: Path) -> list[str]:
         where = f"{target.name}, cell {index}"
         if cell.execution_count != expected:
             found.append(
-                f"{where}: was not executed in order: its count is {cell.execution_count}, not {expected}"
+                f"{where}: not executed in order: its count is {cell.execution_count}, not {expected}"
             )
         expected += 1
         for output in cell.outputs:
@@ -159,8 +161,13 @@ def main(arguments: list[str] | None = None) -> int:
     failed = False
     for source in sources(options.names):
         if not options.check:
-            print(f"making {source.stem}.ipynb", flush=True)
+            begin = time.perf_counter()
             make(source)
+            seconds = time.perf_counter() - begin
+            # The largest kernel so far: make one notebook alone to measure it.
+            kilobyte = 1024 if sys.platform == "darwin" else 1
+            memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / kilobyte / 1024
+            print(f"{source.stem}.ipynb: {seconds:.0f} s, {memory:.0f} MB at most", flush=True)
         for problem in problems(source):
             failed = True
             print(problem, file=sys.stderr)

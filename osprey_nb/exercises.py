@@ -225,7 +225,7 @@ def _soft_resize(answer) -> str:
         raise Wrong("The one-pixel mask vanished: bilinear reads a cell's middle. Average the whole cell.")
     if not torch.allclose(got, expected, atol=1e-5):
         raise Wrong(f"One pixel in a cell of 16 covers 1/16 = 0.0625 of it; you have {got[0, 0, 0]:g}.")
-    return "Every pixel counts now, by its share. Nothing can vanish, nothing is enlarged."
+    return "Every pixel counts now. Nothing can vanish, and a touched cell counts only a little."
 
 
 @exercise("03.4")

@@ -109,6 +109,8 @@ def probe_figure(
     tint = np.zeros((height, width, 4))
     tint[mask] = (0.9, 0.62, 0, 0.55)
     axes.imshow(tint, extent=(0, width, height, 0), interpolation="nearest")
+    if 0 < mask.sum() < mask.size:
+        axes.contour(np.arange(width) + 0.5, np.arange(height) + 0.5, mask, [0.5], colors=INK, linewidths=1)
     axes.set_title(f"your mask: {mask.sum()} pixels, {100 * mask.mean():.2g} %", fontsize=9, color=INK)
     axes.set_axis_off()
 
