@@ -1,8 +1,10 @@
 """osprey_nb.widgets.probes: values on hand-made tensors, and the widget that shows them."""
 
+import nbformat
 import numpy as np
 import pytest
 import torch
+from playwright.sync_api import expect
 
 from osprey_nb.widgets import probes
 from osprey_nb.widgets.probes import MaskProbe, ProbeState, likeness, probe_figure, probe_mask, read_levels
@@ -92,6 +94,34 @@ def test_the_widget_follows_its_sliders(picture):
     probe.controls["resize"].value = "soft"
     assert "soft" in words(probe.static())
     assert "likeness to the start" in words(probe.static())
+
+
+CELL = """
+import numpy as np, torch
+from osprey_nb.widgets.probes import MaskProbe, ProbeState
+levels = [torch.ones(2, side, side) for side in (16, 8, 4, 2)]
+MaskProbe(np.full((64, 64, 3), 120, np.uint8), levels, ProbeState(x=20, y=20, size=8))
+"""
+
+
+def test_the_arrow_keys_move_it_in_a_browser(lab, browser):
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)], metadata=kernel)
+    nbformat.write(notebook, lab.notebooks / "probe.ipynb")
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    try:
+        lab.open(page, "probe.ipynb")
+        page.locator(".jp-CodeCell .cm-content").first.click()
+        page.keyboard.press("Shift+Enter")
+        picture = page.locator(".jp-OutputArea-output img")
+        picture.wait_for(timeout=60_000)
+        before = picture.get_attribute("src")
+        page.locator(".jp-OutputArea-output .noUi-handle").first.focus()
+        page.keyboard.press("ArrowRight")
+        expect(picture).not_to_have_attribute("src", before, timeout=30_000)
+        expect(page.locator(".widget-readout").first).to_have_text("21")
+    finally:
+        page.close()
 
 
 def test_the_positions_of_a_prompt(tiny):

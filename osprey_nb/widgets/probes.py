@@ -182,7 +182,8 @@ class MaskProbe(ipywidgets.VBox):
             return ipywidgets.FloatSlider(getattr(self.start, key), min=0, max=top, **look)
 
         def choice(key, options):
-            return ipywidgets.ToggleButtons(options=options, value=getattr(self.start, key), description=key)
+            look = {"description": key, "style": {"button_width": "7em"}, "layout": {"width": "auto", "margin": "2px 24px 2px 0"}}
+            return ipywidgets.ToggleButtons(options=options, value=getattr(self.start, key), **look)
 
         self.controls = {
             "x": slider("x", "left–right", width),
@@ -195,9 +196,9 @@ class MaskProbe(ipywidgets.VBox):
             control.observe(lambda change, name=name: self.move(**{name: change["new"]}), "value")
         self.picture = ipywidgets.Image(value=to_png(self.static()), layout={"max_width": "100%"})
         title = ipywidgets.HTML("<b>Probe: what does each level see of your mask?</b>")
-        wrap = {"flex_flow": "row wrap"}
-        controls = ipywidgets.HBox(list(self.controls.values()), layout=wrap)
-        super().__init__([title, controls, self.picture])
+        *sliders, shape, resize = self.controls.values()
+        rows = [ipywidgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in (sliders, [shape, resize])]
+        super().__init__([title, *rows, self.picture])
 
     def move(self, **changes) -> None:
         """Change the state (x, y, size, shape, resize) and draw it."""
