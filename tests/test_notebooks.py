@@ -63,6 +63,15 @@ def test_shipped_checks_wait_for_the_reader(source):
     assert verdicts and all("○" in verdict for verdict in verdicts)
 
 
+def test_the_things_that_notebook_03_names_are_where_it_points():
+    from osprey_nb.data.scenes import make_scene
+
+    scene = make_scene(3, size=128, split="eval")
+    at = {thing.kind: thing.mask for thing in scene.objects}
+    assert at["clock"][62, 55] and at["snail"][92, 112]
+    assert scene.objects[0].kind == "clock"
+
+
 # --- the maker itself ------------------------------------------------------------------------------------
 
 

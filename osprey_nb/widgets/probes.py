@@ -182,7 +182,8 @@ class MaskProbe(ipywidgets.VBox):
             return ipywidgets.FloatSlider(getattr(self.start, key), min=0, max=top, **look)
 
         def choice(key, options):
-            look = {"description": key, "style": {"button_width": "7em"}, "layout": {"width": "auto", "margin": "2px 24px 2px 0"}}
+            layout = {"width": "auto", "margin": "2px 24px 2px 0"}
+            look = {"description": key, "style": {"button_width": "7em"}, "layout": layout}
             return ipywidgets.ToggleButtons(options=options, value=getattr(self.start, key), **look)
 
         self.controls = {
