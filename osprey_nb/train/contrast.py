@@ -1,0 +1,126 @@
+"""Stage 0, eyes: a small CLIP on regions, by contrast (notebook 02; what tiny does instead of open_clip's weights).
+
+    scene ─► encoder ─► pooled under each object and part ─► Linear ─┐
+                                                                     ├─ open_clip's loss
+    "a red bicycle", "the wheel of a red bicycle" ─► bag of tokens ──┘
+
+Whole pictures against their captions taught a small encoder nothing in minutes; regions against their phrases do. Colour is
+learnt at once, kind is not: so most groups hold regions of **one colour**, where only kind and part tell phrases apart.
+No phrase stands twice in a group, as open_clip's loss asks.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from open_clip.loss import ClipLoss
+from torch import Tensor, nn
+
+from ..config import OspreyConfig
+from ..data.language import object_phrase, part_phrase
+from ..data.scenes import Scene
+from ..encoder import Encoder
+from ..mask_extractor import MaskExtractor
+
+SMALLEST_GROUP = 8
+PARTS_PER_OBJECT = 2
+
+
+@dataclass
+class Regions:
+    """A batch: images B×3×S×S, masks of each image, and for each region its phrase and its colour."""
+
+    images: Tensor
+    masks: list[Tensor]
+    phrases: list[str]
+    colours: list[str]
+
+
+class RegionCLIP(nn.Module):
+    """The encoder to be trained, with a pooling head and a text half that are thrown away afterwards."""
+
+    def __init__(self, config: OspreyConfig, encoder: Encoder, tokenizer, width: int = 128):
+        super().__init__()
+        self.encoder, self.tokenizer = encoder, tokenizer
+        self.pooling = MaskExtractor(config.extractor_config, config.vision_config.dims, width)
+        self.tokens = nn.EmbeddingBag(len(tokenizer), width, mode="sum")
+        self.text = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.scale = nn.Parameter(torch.tensor(1 / 0.07).log())
+        self.loss = ClipLoss()
+
+    def embed_regions(self, images: Tensor, masks: list[Tensor]) -> Tensor:
+        """R×width unit vectors of all regions of all images."""
+        features = [level.float() for level in self.encoder(images)]
+        pooled = [
+            self.pooling.mask_token(self.pooling.pool([level[i] for level in features], regions))
+            for i, regions in enumerate(masks)
+        ]
+        return F.normalize(torch.cat(pooled).float(), dim=-1)
+
+    def embed_texts(self, phrases: list[str]) -> Tensor:
+        """N×width unit vectors."""
+        ids = self.tokenizer(phrases, add_special_tokens=False)["input_ids"]
+        device = self.scale.device
+        flat = torch.tensor([token for row in ids for token in row], device=device)
+        offsets = torch.tensor([0, *(len(row) for row in ids[:-1])], device=device).cumsum(0)
+        bag = self.tokens(flat, offsets)
+        return F.normalize((bag + self.text(bag)).float(), dim=-1)
+
+    def forward(self, batch: Regions) -> Tensor:
+        """Mean of open_clip's loss over the groups, weighted by their size."""
+        device = self.scale.device
+        regions = self.embed_regions(batch.images.to(device), [m.to(device) for m in batch.masks])
+        unique = list(dict.fromkeys(batch.phrases))
+        texts, row = self.embed_texts(unique), {phrase: i for i, phrase in enumerate(unique)}
+        total = weight = 0
+        for group in groups_without_repeats(batch.phrases, batch.colours):
+            text = texts[[row[batch.phrases[i]] for i in group]]
+            total = total + len(group) * self.loss(regions[group], text, self.scale.exp().clamp(max=100))
+            weight += len(group)
+        return total / weight
+
+
+def groups_without_repeats(phrases: list[str], colours: list[str]) -> list[list[int]]:
+    """Indices in groups where no phrase repeats: one group of all colours, and groups of one colour each."""
+    seen: dict[str, int] = defaultdict(int)
+    groups: dict[tuple, list[int]] = defaultdict(list)
+    for i, (phrase, colour) in enumerate(zip(phrases, colours, strict=True)):
+        if not seen[phrase]:
+            groups[("every colour",)].append(i)
+        groups[(colour, seen[phrase])].append(i)
+        seen[phrase] += 1
+    large = [group for group in groups.values() if len(group) >= SMALLEST_GROUP]
+    return large or [groups[("every colour",)]]
+
+
+def region_batches(scenes: list[Scene], size: int, seed: int, mean, std) -> Iterator[Regions]:
+    """Endless shuffled batches of scenes, half of them mirrored, with all objects and some parts of each."""
+    rng = random.Random(seed)
+    mean, std = (torch.tensor(v)[:, None, None] * 255 for v in (mean, std))
+    order: list[Scene] = []
+    while True:
+        batch = Regions(None, [], [], [])
+        images = []
+        for _ in range(size):
+            if not order:
+                order = rng.sample(scenes, len(scenes))
+            scene = order.pop()
+            chosen = []
+            for obj in scene.objects:
+                parts = rng.sample(obj.parts, min(PARTS_PER_OBJECT, len(obj.parts)))
+                chosen += [(obj.mask, object_phrase(obj), obj.colour)]
+                chosen += [(part.mask, part_phrase(obj, part), obj.colour) for part in parts]
+            masks = np.stack([mask for mask, _, _ in chosen])
+            image, side = scene.image, -1 if rng.random() < 0.5 else 1
+            images.append(torch.from_numpy(image[:, ::side].copy()).permute(2, 0, 1))
+            batch.masks.append(torch.from_numpy(masks[:, :, ::side].copy()).float())
+            batch.phrases += [phrase for _, phrase, _ in chosen]
+            batch.colours += [colour for _, _, colour in chosen]
+        batch.images = ((torch.stack(images) - mean) / std).contiguous(memory_format=torch.channels_last)
+        yield batch
