@@ -48,8 +48,8 @@ class Describe:
         question = (prompt or QUESTIONS[detail]).replace(MASK + POS, "<region1>")
         if question.count("<region1>") != 1:
             raise ValueError(f"The prompt must hold <region1> (or <mask><pos>) exactly once; it reads: {question!r}")
-        options = self._options(max_new_tokens or NEW_TOKENS[detail], temperature)
         image, regions = self._inputs(image, masks)
+        options = self._options(max_new_tokens or NEW_TOKENS[detail], temperature)
         text = self.processor.text([(question, None)], 1, inline=True, room_for=options["max_new_tokens"])
         chunks = self._spliced(image, regions, text["input_ids"], 1 if stream else REGIONS_AT_ONCE)
         if stream:
@@ -69,14 +69,15 @@ class Describe:
         """Answer the last message of a conversation about one or several regions.
 
         `messages`: `[{"role": "user", "content": "What is <region1>?"}, {"role": "assistant", …}, …]`, user and assistant in
-        turn, the user last. `<regionN>` counts from 1. With `stream=True` an iterator of pieces of text.
+        turn, the user last. `<regionN>` counts from 1; `masks=None` asks about the whole picture. With `stream=True` an
+        iterator of pieces of text.
         """
         roles = [message.get("role") for message in messages]
         if not roles or roles != ["user", "assistant"] * (len(roles) // 2) + ["user"]:
             raise ValueError(f"Messages must go user, assistant, …, user; these go {roles}.")
         contents = [message["content"] for message in messages] + [None]
-        options = self._options(max_new_tokens, temperature)
         image, regions = self._inputs(image, masks)
+        options = self._options(max_new_tokens, temperature)
         text = self.processor.text(
             list(zip(contents[::2], contents[1::2], strict=True)), len(regions), room_for=max_new_tokens
         )
@@ -92,6 +93,8 @@ class Describe:
         if self.processor is None:
             raise ValueError("This model has no tokenizer. Load it with from_pretrained, or set model.processor.")
         image = load_image(image)
+        if masks is None:
+            return image, torch.zeros(0, image.height, image.width, dtype=torch.bool)
         return image, torch.from_numpy(to_masks(masks, size=(image.height, image.width)))
 
     def _options(self, max_new_tokens: int, temperature: float) -> dict:

@@ -73,3 +73,80 @@ def test_golden(model, name):
         out = model(images, masks, ids, attention, labels)
         close(out.logits[real], golden["logits"][real.numpy()], "logits")
         close(out.loss, golden["loss"], "loss")
+
+
+def save_published(state_dict, folder: Path, tower_beside: bool) -> None:
+    """Two pickled shards with an index and LLaMA's config.json, as released."""
+    tower = {key: x for key, x in state_dict.items() if "vision_tower" in key}
+    rest = {key: x for key, x in state_dict.items() if tower_beside is False or key not in tower}
+    keys = list(rest)
+    halves = {"pytorch_model-1.bin": keys[::2], "pytorch_model-2.bin": keys[1::2]}
+    for name, half in halves.items():
+        torch.save({key: rest[key] for key in half}, folder / name)
+    index = {"weight_map": {key: name for name, half in halves.items() for key in half}}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    if tower_beside:
+        visual = {key.removeprefix("model.vision_tower.vision_tower."): x for key, x in tower.items()}
+        torch.save({**visual, "transformer.text": torch.zeros(2)}, folder / "open_clip_pytorch_model.bin")
+    text = {"hidden_size": 4096, "intermediate_size": 256, "num_hidden_layers": 1, "num_attention_heads": 32}
+    extras = {"model_type": "osprey", "mm_vision_tower": "/home/somebody/convnext.bin", "rms_norm_eps": 1e-5}
+    (folder / "config.json").write_text(json.dumps({**text, **extras, "vocab_size": 32000}))
+
+
+def test_folder_of_shards_with_the_tower_beside(model, state_dict, tmp_path):
+    save_published(state_dict, tmp_path, tower_beside=True)
+    loaded = load_published(tmp_path)
+    theirs = model.state_dict()
+    assert all(torch.equal(x, theirs[key]) for key, x in loaded.state_dict().items())
+    assert loaded.config.text_config.vocab_size == 64
+
+    (tmp_path / "open_clip_pytorch_model.bin").unlink()
+    with pytest.raises(ValueError, match="no image tower.*open_clip_pytorch_model.bin"):
+        load_published(tmp_path)
+    (tmp_path / "pytorch_model-2.bin").unlink()
+    with pytest.raises(FileNotFoundError, match="pytorch_model-2.bin"):
+        load_published(tmp_path)
+
+
+def test_keys_that_do_not_fit_are_named(state_dict):
+    wrong = dict(state_dict)
+    del wrong["mask_extractor.res3.bias"]
+    wrong["mask_extractor.res6.bias"] = torch.zeros(2)
+    wrong["model.mm_projector.0.weight"] = torch.zeros(3, 4)
+    with pytest.raises(ValueError) as error:
+        load_published(wrong, golden_config())
+    text = str(error.value)
+    assert "missing (1): mask_extractor.res3.bias" in text
+    assert "unexpected (1): llm.mask_extractor.res6.bias" in text or "mask_extractor.res6.bias" in text
+    assert "projector.0.weight: file (3, 4), model (4096, 768)" in text
+
+
+def test_a_state_dict_needs_a_config(state_dict):
+    with pytest.raises(ValueError, match="Give config"):
+        load_published(state_dict)
+
+
+class Bomb:
+    def __reduce__(self):
+        return (print, ("a pickle ran",))
+
+
+def test_pickles_do_not_run(tmp_path, capsys):
+    torch.save({"a": Bomb()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="cannot be read as weights"):
+        read_tensors(tmp_path / "pytorch_model.bin")
+    assert "a pickle ran" not in capsys.readouterr().out
+
+
+def test_a_broken_file_is_named(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"half a file")
+    with pytest.raises(ValueError, match="model.safetensors cannot be read"):
+        read_tensors(tmp_path / "model.safetensors")
+
+
+def test_fetch_says_what_to_do_without_a_network(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ValueError, match="osprey-7b"):
+        fetch("osprey-70b", tmp_path)
+    with pytest.raises(ConnectionError, match="goes on where it stopped"):
+        fetch("osprey-7b", tmp_path)

@@ -101,7 +101,7 @@ def short_form(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record
             )
         questions, answer = pick(rng, asked)
         turns.append((f"{pick(rng, questions).format(f'<region{i}>')} {ONE_WORD}", answer))
-    return record(scene, "osprey_short_form", regions, turns, inline=False)
+    return record(scene, "osprey_short_form", regions, shuffled(rng, turns), inline=False)
 
 
 def conversation(scene: Scene, rng: np.random.Generator) -> Record:
@@ -167,7 +167,7 @@ def part_level(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record
 def _claims(scene: Scene, region: Region, rng: np.random.Generator) -> tuple[str, str]:
     """What is true of the region and what is not, said in the same form. Each fills `Is <region1> …?`.
 
-    What is not true is never a held-out pair: the words `red balloon` do not meet in training, not even in a No.
+    What is not true is never a held-out pair: `red balloon` is not said in training, not even for a No.
     """
     obj, part = region
     kinds = [kind for kind in KINDS if kind != obj.kind and (kind, obj.colour) not in HELD_OUT]

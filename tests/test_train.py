@@ -1,0 +1,154 @@
+"""Training: frozen means frozen, a seed is a promise, budgets hold, a bad run stops with a reason."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from osprey_nb import Osprey
+from osprey_nb.data.scenes import HELD_OUT, make_scene
+from osprey_nb.train import tiny
+from osprey_nb.train.augment import roughen
+from osprey_nb.train.contrast import RegionCLIP, groups_without_repeats, region_batches
+from osprey_nb.train.stages import TINY
+from osprey_nb.train.tiny import osprey_loss, record_batches, train_tiny
+from osprey_nb.train.trainer import Budget, fit, freeze
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return [make_scene(i) for i in range(48)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    return train_tiny(out=out, steps=2, seed=3, device="cpu", progress=False), out
+
+
+@pytest.mark.parametrize("stage", TINY, ids=lambda stage: stage.name[:7])
+def test_a_stage_changes_what_it_trains_and_nothing_else(run, scenes, stage):
+    model = Osprey.from_pretrained(run[1])
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    parameters = freeze(model, [model.parts[part] for part in stage.trains])
+    fit(
+        parameters, lambda batch: osprey_loss(model, batch), record_batches(scenes, stage, model.processor, 0), stage.lr,
+        Budget(steps=2), stage.name, progress=False,
+    )
+    changed = {name.split(".")[0] for name, x in model.state_dict().items() if not torch.equal(x, before[name])}
+    assert changed == set(stage.trains)
+    assert not model.encoder.training and "encoder" not in stage.trains
+
+
+def test_the_same_seed_gives_the_same_weights(run, tmp_path):
+    again = train_tiny(out=tmp_path, steps=2, seed=3, device="cpu", progress=False)
+    theirs = run[0].state_dict()
+    assert all(torch.equal(x, theirs[name]) for name, x in again.state_dict().items())
+
+
+def test_a_run_leaves_its_record_and_its_log(run):
+    model, out = run
+    record = json.loads((out / "run.json").read_text())
+    assert record["seed"] == 3 and record["machine"]["cores"] > 0 and len(record["stages"]) == 5
+    assert record["parameters"]["llm"] == sum(p.numel() for p in model.llm.parameters())
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert len(lines) == 10 and all(math.isfinite(line["loss"]) for line in lines)
+    assert isinstance(model.describe(make_scene(1).image, [make_scene(1).objects[0].mask])[0], str)
+
+
+def test_a_finished_model_is_not_overwritten(run):
+    with pytest.raises(FileExistsError, match="already holds a model"):
+        train_tiny(out=run[1], steps=1, progress=False)
+
+
+def test_a_budget_that_is_too_short(tmp_path):
+    with pytest.raises(ValueError, match="at least 1"):
+        train_tiny(minutes=0.1, out=tmp_path)
+
+
+def test_fit_lowers_the_loss_and_keeps_to_its_seconds():
+    torch.manual_seed(0)
+    layer, x = torch.nn.Linear(4, 1), torch.randn(64, 4)
+    y = x.sum(1, keepdim=True)
+
+    def endless():
+        while True:
+            yield x
+
+    losses = fit(list(layer.parameters()), lambda b: ((layer(b) - y) ** 2).mean(), endless(), 0.05, Budget(steps=200), "fit", progress=False)
+    assert losses[-1] < losses[0] / 20
+    few = fit(list(layer.parameters()), lambda b: ((layer(b) - y) ** 2).mean(), endless(), 0.0, Budget(seconds=0.2), "fit", progress=False)
+    assert few
+
+
+def test_a_loss_that_is_not_finite_stops_the_run():
+    layer = torch.nn.Linear(1, 1)
+    with pytest.raises(FloatingPointError, match="broken: the loss is nan at step 0"):
+        fit(list(layer.parameters()), lambda b: layer(b).sum() * math.nan, iter([torch.ones(1)]), 1e-3, Budget(steps=1), "broken", progress=False)
+
+
+def test_a_stage_that_trains_nothing():
+    with pytest.raises(ValueError, match="trains nothing"):
+        freeze(torch.nn.Linear(2, 2), [torch.nn.ReLU()])
+
+
+def test_groups_hold_no_phrase_twice():
+    phrases = ["a red car", "a red car", "a red cat", "a blue car"] * 8 + [f"a red thing {i}" for i in range(9)]
+    colours = ["blue" if "blue" in phrase else "red" for phrase in phrases]
+    groups = groups_without_repeats(phrases, colours)
+    assert all(len({phrases[i] for i in group}) == len(group) for group in groups)
+    assert any({colours[i] for i in group} == {"red"} for group in groups)
+
+
+def test_contrast_learns_a_batch(run, scenes):
+    torch.manual_seed(0)
+    model = Osprey.from_pretrained(run[1])
+    vision = model.config.vision_config
+    clip = RegionCLIP(model.config, model.encoder, model.processor.tokenizer)
+    batch = next(region_batches(scenes, 12, 0, vision.mean, vision.std))
+
+    def endless():
+        while True:
+            yield batch
+
+    losses = fit(freeze(clip, [clip]), clip, endless(), 2e-3, Budget(steps=12), "contrast", progress=False)
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_mirrored_scenes_keep_image_and_masks_together(scenes):
+    batch = next(region_batches(scenes, 16, 1, (0, 0, 0), (1, 1, 1)))
+    pictures = {(scene.image / 255).round(3).tobytes(): scene for scene in scenes}
+    plain = mirrored = 0
+    for image, masks in zip(batch.images, batch.masks, strict=True):
+        for side in (1, -1):
+            key = image.permute(1, 2, 0).numpy()[:, ::side].astype(float).round(3).tobytes()
+            if key in pictures:
+                known = {obj.mask.tobytes() for obj in pictures[key].objects}
+                known |= {part.mask.tobytes() for obj in pictures[key].objects for part in obj.parts}
+                assert all(mask.numpy()[:, ::side].astype(bool).tobytes() in known for mask in masks)
+                plain, mirrored = plain + (side == 1), mirrored + (side == -1)
+    assert plain + mirrored == 16 and plain and mirrored
+
+
+def test_training_records_never_show_what_is_held_out(scenes):
+    assert not {(obj.kind, obj.colour) for scene in scenes for obj in scene.objects} & HELD_OUT
+
+
+def test_rough_masks_stay_near_and_never_vanish():
+    rng = np.random.default_rng(0)
+    mask = torch.zeros(400, 64, 64, dtype=torch.bool)
+    mask[:, 20:34, 18:40] = True
+    rough = roughen(mask, rng)
+    changed = (rough != mask).flatten(1).any(1)
+    assert 0.15 < changed.float().mean() < 0.4
+    assert rough.flatten(1).any(1).all()
+    assert not rough[:, :14].any() and not rough[:, :, 48:].any()
+
+
+def test_the_recipe_is_the_paper_in_small():
+    assert [stage.trains for stage in TINY] == [
+        ("projector",), ("mask_extractor",), ("projector", "mask_extractor", "llm"),
+    ]
+    assert tiny.RECIPE_MINUTES <= 25
