@@ -11,6 +11,7 @@ Our own format needs none of this: `Osprey.save_pretrained` and `Osprey.from_pre
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,7 +46,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             return load_file(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
-        raise ValueError(f"{path.name} cannot be read as weights ({type(error).__name__}: {error}). Fetch it again.") from error
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(f"{path.name} cannot be read as weights ({reason}). Fetch it again.") from error
     loaded = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else loaded
     if not isinstance(loaded, Mapping) or not all(isinstance(x, Tensor) for x in loaded.values()):
         raise ValueError(f"{path.name} holds no state dict (a mapping of names to tensors).")
@@ -115,7 +117,9 @@ def fetch(name: str, out: str | Path) -> Path:
         print(f"{sum(size for *_, size in wanted) / 1e9:8.3f} GB  in all → {out}")
         for repository, file, _ in wanted:
             hf_hub_download(repository, file, local_dir=out)
-    except OSError as error:
+    except Exception as error:  # the hub client's network errors have no common base class
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            raise
         raise ConnectionError(
             f"The model hub cannot be reached ({type(error).__name__}). Check the network and call this again: it goes on "
             f"where it stopped. Or copy the files of {', '.join(r for r, _ in RELEASES[name])} into {out} by hand."
@@ -172,7 +176,7 @@ def _check(renamed: Mapping[str, Tensor], config: OspreyConfig) -> None:
     ]
     if missing or unexpected or misshapen:
         named = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
-        lines = [f"  {kind} ({len(keys)}): {', '.join(keys[:10])}{' …' if len(keys) > 10 else ''}" for kind, keys in named.items() if keys]
+        lines = [f"  {kind} ({len(keys)}): {', '.join(keys[:10])}" for kind, keys in named.items() if keys]
         raise ValueError("The checkpoint does not fit the model.\n" + "\n".join(lines))
 
 

@@ -40,8 +40,9 @@ class Describe:
         """One answer for each region.
 
         `image`: PIL, H×W×3 uint8, or path. `masks`: whatever `masks.to_masks` takes (arrays, PNG, polygon, RLE, box).
-        `prompt` replaces the question; it must hold `<region1>` (or `<mask><pos>`) once. With `stream=True` an iterator of
-        (region index, piece of text). `temperature=0` is greedy: the same answer every time (the published demo samples at 0.2).
+        `prompt` replaces the question; it must hold `<region1>` (or `<mask><pos>`) once. With `stream=True` an iterator
+        of (region index, piece of text). `temperature=0` is greedy: the same answer every time (the published demo samples
+        at 0.2).
         """
         if detail not in QUESTIONS:
             raise ValueError(f'detail is {detail!r}; use "short" or "detailed".')

@@ -1,9 +1,9 @@
 """From a binary mask to two tokens (built by hand in notebook 03; paper section 1).
 
-    masks R×h×w ──► resize to each level ──► mean of the features under the mask ──► Linear ─┐
-                    res2 … res5               R×C₂ … R×C₅                            R×W    ─┤ sum ─► Linear ─► mask token    R×D
-                                                                                            ─┘
-    masks R×h×w ──► resize to P×P, keep grey ──► flatten R×P² ──► MLP ───────────────────────────────────────► spatial token R×D
+    masks R×h×w ─► resize to each level ─► mean of the features under it ─► Linear ─┐
+                   res2 … res5             R×C₂ … R×C₅                      R×W     ┼ sum ─► Linear ─► mask token     R×D
+                                                                                    ┘
+    masks R×h×w ─► resize to P×P, keep grey ─► flatten R×P² ─► MLP ──────────────────────────────────► spatial token  R×D
 """
 
 from __future__ import annotations

@@ -90,11 +90,9 @@ def test_region_tokens_stand_where_their_placeholders_stood(model, scene):
 def test_a_padded_row_equals_the_row_alone(model, scene):
     processor = model.processor
     short = processor(scene.image, scene.objects[0].mask[None], [("<region1>?", "a")], inline=True)
-    both = processor.collate([
-        {"image": short["images"][0], "masks": short["masks"][0], "input_ids": short["input_ids"][0], "labels": short["labels"][0]},
-        {**processor.text([("What is <region1>, please, in a short phrase?", "a red house")], 1, True), "image": short["images"][0],
-         "masks": short["masks"][0]},
-    ])
+    same = {"image": short["images"][0], "masks": short["masks"][0]}
+    longer = processor.text([("What is <region1>, please, in a short phrase?", "a red house")], 1, inline=True)
+    both = processor.collate([{**same, "input_ids": short["input_ids"][0], "labels": short["labels"][0]}, {**same, **longer}])
     with torch.no_grad():
         alone, padded = model(**short), model(**both)
     n = alone.logits.shape[1]
@@ -169,7 +167,7 @@ def test_encoder_levels_equal_open_clips_trunk():
 
     from osprey_nb.encoder import Encoder
 
-    vision = {"timm_model_name": "convnext_tiny", "timm_model_pretrained": False, "timm_pool": "", "timm_proj": "linear", "image_size": 64}
+    vision = {"timm_model_name": "convnext_tiny", "timm_pool": "", "timm_proj": "linear", "image_size": 64}
     text = {"context_length": 8, "vocab_size": 16, "width": 32, "heads": 2, "layers": 1}
     clip = open_clip.model.CLIP(64, vision, text).eval()
     config = OspreyConfig.preset("tiny").vision_config

@@ -68,25 +68,31 @@ def test_a_budget_that_is_too_short(tmp_path):
         train_tiny(minutes=0.1, out=tmp_path)
 
 
+def endless(batch):
+    while True:
+        yield batch
+
+
 def test_fit_lowers_the_loss_and_keeps_to_its_seconds():
     torch.manual_seed(0)
     layer, x = torch.nn.Linear(4, 1), torch.randn(64, 4)
-    y = x.sum(1, keepdim=True)
+    weights = list(layer.parameters())
 
-    def endless():
-        while True:
-            yield x
+    def loss(batch):
+        return ((layer(batch) - batch.sum(1, keepdim=True)) ** 2).mean()
 
-    losses = fit(list(layer.parameters()), lambda b: ((layer(b) - y) ** 2).mean(), endless(), 0.05, Budget(steps=200), "fit", progress=False)
-    assert losses[-1] < losses[0] / 20
-    few = fit(list(layer.parameters()), lambda b: ((layer(b) - y) ** 2).mean(), endless(), 0.0, Budget(seconds=0.2), "fit", progress=False)
-    assert few
+    losses = fit(weights, loss, endless(x), 0.05, Budget(steps=200), "fit", progress=False)
+    assert len(losses) == 200 and losses[-1] < losses[0] / 20
+    assert fit(weights, loss, endless(x), 0.0, Budget(seconds=0.2), "fit", progress=False)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run():
     layer = torch.nn.Linear(1, 1)
     with pytest.raises(FloatingPointError, match="broken: the loss is nan at step 0"):
-        fit(list(layer.parameters()), lambda b: layer(b).sum() * math.nan, iter([torch.ones(1)]), 1e-3, Budget(steps=1), "broken", progress=False)
+        fit(
+            list(layer.parameters()), lambda batch: layer(batch).sum() * math.nan, endless(torch.ones(1)), 1e-3,
+            Budget(steps=1), "broken", progress=False,
+        )
 
 
 def test_a_stage_that_trains_nothing():
@@ -108,12 +114,7 @@ def test_contrast_learns_a_batch(run, scenes):
     vision = model.config.vision_config
     clip = RegionCLIP(model.config, model.encoder, model.processor.tokenizer)
     batch = next(region_batches(scenes, 12, 0, vision.mean, vision.std))
-
-    def endless():
-        while True:
-            yield batch
-
-    losses = fit(freeze(clip, [clip]), clip, endless(), 2e-3, Budget(steps=12), "contrast", progress=False)
+    losses = fit(freeze(clip, [clip]), clip, endless(batch), 2e-3, Budget(steps=12), "contrast", progress=False)
     assert losses[-1] < 0.7 * losses[0]
 
 

@@ -44,7 +44,8 @@ def evaluate(model: Osprey, seed: int = 0, scenes: int = 500, progress: bool = T
         scene = make_scene(number, SIZE, "eval", "train")
         objects = scene.objects
         parts = [(obj, part) for obj in objects for part in obj.parts]
-        said = [parse_phrase(text) for text in model.describe(scene.image, [x.mask for x in objects] + [p.mask for _, p in parts])]
+        masks = [obj.mask for obj in objects] + [part.mask for _, part in parts]
+        said = [parse_phrase(text) for text in model.describe(scene.image, masks)]
         kinds = [answer["kind"] for answer in said[: len(objects)]]
         add("kind", [kind == obj.kind for kind, obj in zip(kinds, objects, strict=True)])
         add("colour", [answer["colour"] == obj.colour for answer, obj in zip(said, objects, strict=False)])
