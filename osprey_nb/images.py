@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,6 @@ from PIL import Image, ImageOps
 if TYPE_CHECKING:
     import torch
 
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_PIXELS = 64_000_000
 MAX_ASPECT = 50  # a 1×10000 strip would be blown up to 512×5 million pixels
 # Pillow reads many more; the rare ones have had most of its security holes.
@@ -52,8 +51,8 @@ def load_image(
 def preprocess(
     image: Image.Image | np.ndarray | str | os.PathLike,
     size: int,
-    mean: tuple[float, float, float] = CLIP_MEAN,
-    std: tuple[float, float, float] = CLIP_STD,
+    mean: Sequence[float],
+    std: Sequence[float],
 ) -> torch.Tensor:
     """The encoder's input, 3×S×S float32: shorter edge to S (bicubic), normalised, then bilinear to S×S.
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from osprey_nb.images import CLIP_MEAN, CLIP_STD, MAX_PIXELS, load_image, preprocess
+from osprey_nb.config import CLIP_MEAN, CLIP_STD
+from osprey_nb.images import MAX_PIXELS, load_image, preprocess
 
 
 @pytest.fixture
@@ -164,7 +165,7 @@ def test_preprocess_is_clips_own_resize_then_bilinear(shape):
     expected = torch.nn.functional.interpolate(
         expected[None], size=(48, 48), mode="bilinear", align_corners=False
     )[0]
-    got = preprocess(image, 48)
+    got = preprocess(image, 48, CLIP_MEAN, CLIP_STD)
     assert got.shape == (3, 48, 48) and got.dtype == torch.float32
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
 
@@ -177,6 +178,6 @@ def test_preprocess_keeps_the_whole_picture():
 
 
 def test_preprocess_normalises_with_clips_numbers():
-    got = preprocess(np.full((8, 8, 3), 255, np.uint8), 8)
+    got = preprocess(np.full((8, 8, 3), 255, np.uint8), 8, CLIP_MEAN, CLIP_STD)
     expected = (1 - torch.tensor(CLIP_MEAN)) / torch.tensor(CLIP_STD)
     torch.testing.assert_close(got[:, 3, 3], expected)
