@@ -3,7 +3,7 @@
 // `mountCanvas` builds one view: toolbar, stage, region bar, status line.
 // A stroke touches the label map and the overlay only. When it ends, the map goes to Python, once.
 
-import { element, icon } from "./dom.js";
+import { element, icon, regionStyle } from "./dom.js";
 import { boxSpans, brushSpans, holeSpans, polygonSpans } from "./geometry.mjs";
 import { Screen } from "./screen.js";
 import { Store } from "./store.js";
@@ -68,7 +68,7 @@ export function mountCanvas(model, store, host, room, inset) {
     onclick: () => screen.zoom(factor),
   });
   const chips = Array.from({ length: store.regions }, (_, i) => element("button", {
-    type: "button", class: "osprey-chip", style: `--region:${colours[i]}`, text: String(i + 1),
+    type: "button", class: "osprey-chip", style: regionStyle(colours[i]), text: String(i + 1),
     "data-testid": `region-${i + 1}`, onclick: () => store.select(i + 1),
   }));
   const stage = element("div", {

@@ -25,6 +25,7 @@ import traitlets
 
 from ..images import load_image
 from ..masks import to_masks
+from ..viz import REGION_COLOURS, answers_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 CANVAS_FILES = ("dom.js", "geometry.mjs", "store.js", "screen.js", "canvas.js")
 MAX_REGIONS = 9
-REGION_COLOURS = (
-    "#e8503a", "#2f7de1", "#f0a81c", "#16a06f", "#a24fd6", "#0fb0c6", "#ee6fb0", "#96703a", "#7d8797",
-)
 PROXY_EDGE = 2048  # a larger picture is shown reduced; its masks are not
 
 
@@ -163,10 +161,7 @@ class MaskCanvas(anywidget.AnyWidget):
 
     def static(self) -> Figure:
         """The picture with its regions, as a figure for readers without a kernel."""
-        from ..viz import overlay
-
-        regions = self.regions
-        return overlay(self.image, list(regions.values()), labels=[f"region {number}" for number in regions])
+        return answers_figure(self.image, self.regions, {})
 
     def _repr_mimebundle_(self, **kwargs):
         """The widget, and for readers without a kernel its static twin."""

@@ -37,3 +37,10 @@ export function svg(tag, props, ...children) {
 export function icon(name) {
   return svg("svg", { viewBox: "0 0 20 20", class: "osprey-icon", "aria-hidden": "true" }, svg("path", { d: ICONS[name] }));
 }
+
+/** CSS variables of a region's colour, and of the ink that is readable on it. */
+export function regionStyle(hex) {
+  const rgb = parseInt(hex.slice(1), 16);
+  const light = 0.299 * (rgb >> 16) + 0.587 * ((rgb >> 8) & 255) + 0.114 * (rgb & 255) > 153;
+  return `--region:${hex};--on-region:${light ? "#1c2430" : "#ffffff"}`;
+}
