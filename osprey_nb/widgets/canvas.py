@@ -103,7 +103,7 @@ class MaskCanvas(anywidget.AnyWidget):
             raise ValueError(f'encoding is {encoding!r}; use "binary", or "base64" where binary messages get lost')
         self.image = load_image(image)
         self._lock = threading.RLock()  # messages may arrive beside the main thread
-        self._pushed: dict | None = None  # what Python sent last, not to be read back
+        self._pushed: dict = {}  # what Python sent last, not to be read back
         self._callbacks: list[Callable[[int], None]] = []
         self._labels = np.zeros((self.image.height, self.image.width), dtype=np.uint8)
         self._base64 = encoding == "base64"

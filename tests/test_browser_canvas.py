@@ -1,0 +1,408 @@
+"""The canvas in a real browser, on a static page: what the hand does, and the pixels that come of it.
+
+No server and no kernel: tests/page.js gives the widget a small model object. Every mask it would send is read by
+Python's own `MaskCanvas`, so both ends of the wire are the real ones.
+"""
+
+import base64
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from osprey_nb.widgets.canvas import MaskCanvas, decode_runs
+from osprey_nb.widgets.studio import Studio
+
+PAGE = Path(__file__).parent / "page.js"
+LOCAL = {"_esm", "_css", "_image", "_drawing", "layout", "tooltip", "tabbable"}
+
+
+class Page:
+    """A page with one widget on it. Points are in image pixels."""
+
+    def __init__(self, browser, widget, ratio=1, silent=False, dark=False):
+        self.widget = widget
+        self.context = browser.new_context(viewport={"width": 900, "height": 900}, device_scale_factor=ratio)
+        self.page = self.context.new_page()
+        self.errors = []
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.set_content(f"<body data-jp-theme-light={'false' if dark else 'true'}></body>")
+        self.page.add_script_tag(path=PAGE)
+        state = {key: value for key, value in widget.get_state().items() if key not in LOCAL}
+        state = {key: value for key, value in state.items() if not key.startswith(("_view", "_model", "_dom"))}
+        state["_drawing"] = {"seq": widget._drawing["seq"]}
+        data = {"image": widget._image, "runs": widget._drawing["runs"]}
+        data = {key: base64.b64encode(value).decode() for key, value in data.items()}
+        self.page.evaluate(
+            "setup => mount(setup)",
+            {"esm": widget._esm, "css": widget._css, "state": state, "bytes": data, "silent": silent},
+        )
+        self.page.locator("[data-ready]").wait_for()
+
+    def get(self, testid, view=0):
+        return self.page.get_by_test_id(testid).nth(view)
+
+    def at(self, point, view=0):
+        """Where an image point is on the screen."""
+        box = self.get("stage", view).bounding_box()
+        height, width = self.widget._size
+        return box["x"] + point[0] / width * box["width"], box["y"] + point[1] / height * box["height"]
+
+    def drag(self, *points, view=0, button="left"):
+        self.page.mouse.move(*self.at(points[0], view))
+        self.page.mouse.down(button=button)
+        for point in points[1:]:
+            self.page.mouse.move(*self.at(point, view), steps=4)
+        self.page.mouse.up(button=button)
+
+    def click(self, *points):
+        for point in points:
+            self.page.mouse.click(*self.at(point))
+
+    def key(self, *keys):
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    @property
+    def sent(self):
+        return self.page.evaluate("sent")
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The label map that Python holds after the last message."""
+        last = self.sent[-1]
+        self.widget.set_state({"_drawing": {"seq": last["seq"], "runs": memoryview(base64.b64decode(last["runs"]))}})
+        assert self.widget._notice == "" and self.widget._saved == last["seq"]
+        return self.widget._labels
+
+    def painted(self, point, view=0):
+        """The alpha of the overlay over an image point; 0 is bare. Waits for the frame."""
+        return self.page.evaluate(
+            """async ([point, size, view]) => {
+                await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+                const canvas = document.querySelectorAll(".osprey-overlay")[view];
+                const [x, y] = point.map((v, i) => Math.floor(v / size[i] * [canvas.width, canvas.height][i]));
+                return canvas.getContext("2d").getImageData(x, y, 1, 1).data[3];
+            }""",
+            [list(point), self.widget._size[::-1], view],
+        )
+
+
+@pytest.fixture
+def show(browser):
+    pages = []
+
+    def show(size=(120, 160), kind=MaskCanvas, **options):
+        image = np.full((*size, 3), 210, dtype=np.uint8)
+        widget = options.pop("widget", None) or kind(image)
+        pages.append(Page(browser, widget, **options))
+        return pages[-1]
+
+    yield show
+    for page in pages:
+        page.context.close()
+        assert page.errors == []
+
+
+def covered(labels, region):
+    """(x0, y0, x1, y1) around a region."""
+    ys, xs = np.nonzero(labels == region)
+    return xs.min(), ys.min(), xs.max() + 1, ys.max() + 1
+
+
+def disc(size, centre, radius):
+    ys, xs = np.mgrid[: size[0], : size[1]] + 0.5
+    return np.hypot(xs - centre[0], ys - centre[1]) <= radius
+
+
+def test_a_stroke_is_sent_once_and_is_what_was_drawn(show):
+    page = show()
+    page.get("size").fill("20")
+    page.drag((40, 60), (80, 60), (120, 60))
+    assert len(page.sent) == 1
+    labels = page.labels
+    expected = disc((120, 160), (40, 60), 10) | disc((120, 160), (120, 60), 10)
+    expected[50:70, 40:120] = True
+    assert ((labels == 1) != expected).mean() < 0.002  # the mouse moves in whole screen pixels
+    assert page.painted((80, 60)) > 0 and page.painted((80, 90)) == 0
+    assert page.get("status").text_content() == "Saved in Python"
+
+
+@pytest.mark.parametrize("size, ratio", [((300, 90), 1), ((90, 300), 1), ((300, 90), 2), ((700, 1000), 2)])
+def test_no_dead_area_and_no_offset_whatever_the_shape_and_the_screen(show, size, ratio):
+    page = show(size, ratio=ratio)
+    height, width = size
+    stage = page.get("stage").bounding_box()
+    assert stage["width"] / stage["height"] == pytest.approx(width / height, rel=0.02)
+    page.get("size").fill("3")
+    corners = [(2, 2), (width - 2, 2), (2, height - 2), (width - 2, height - 2)]
+    for corner in corners:
+        page.click(corner)
+    labels = page.labels
+    for x, y in corners:
+        assert labels[y - 2 : y + 2, x - 2 : x + 2].any(), (x, y)
+        assert page.painted((x, y)) > 0
+    backing = page.page.evaluate("document.querySelector('.osprey-overlay').width")
+    assert backing == round(stage["width"] * ratio)  # crisp: one canvas pixel a screen pixel
+
+
+def test_box_polygon_and_lasso(show):
+    page = show()
+    page.key("Tab")
+    page.get("tool-box").click()
+    page.drag((100, 80), (40, 20))
+    assert covered(page.labels, 1) == pytest.approx((40, 20, 100, 80), abs=1)
+    page.key("2", "p")
+    page.click((110, 20), (150, 20), (150, 60), (110, 60))
+    assert len(page.sent) == 1, "an open polygon is not yet a stroke"
+    page.click((110, 20))  # its first corner closes it
+    assert covered(page.labels, 2) == pytest.approx((110, 20, 150, 60), abs=1)
+    assert (page.labels == 2).sum() == pytest.approx(1600, rel=0.06)
+    page.key("3")
+    page.drag((20, 90), (60, 90), (60, 115), (20, 115))  # a lasso closes when let go
+    assert covered(page.labels, 3) == pytest.approx((20, 90, 60, 115), abs=1)
+    assert len(page.sent) == 3
+
+
+def test_a_polygon_adds_or_cuts_and_can_be_taken_back(show):
+    page = show()
+    page.get("tool-polygon").click()
+    page.click((20, 20), (100, 20), (100, 100), (20, 100))
+    page.key("Enter")
+    page.click((90, 40), (140, 40), (140, 60), (90, 60))
+    page.key("Enter")
+    assert covered(page.labels, 1) == pytest.approx((20, 20, 140, 100), abs=1)  # added
+    page.key("x")
+    page.click((40, 40), (60, 40), (60, 60), (40, 60))
+    page.key("Enter")
+    labels = page.labels
+    assert labels[50, 50] == 0 and labels[50, 70] == 1 and labels[30, 50] == 1  # cut
+    page.key("f")
+    assert page.labels[50, 50] == 1  # the hole is filled
+    count = len(page.sent)
+    page.click((30, 30), (50, 30), (50, 50))
+    page.key("Control+z")  # takes back a corner of the open polygon, no stroke
+    assert len(page.sent) == count
+    page.key("Escape")
+    page.key("Enter")
+    assert len(page.sent) == count
+
+
+def test_eraser_and_brush_have_their_own_sizes(show):
+    page = show()
+    page.get("size").fill("30")
+    page.drag((40, 60), (120, 60))
+    page.get("tool-erase").click()
+    page.get("size").fill("6")
+    page.drag((80, 30), (80, 90))
+    labels = page.labels
+    assert labels[60, 80] == 0 and labels[60, 70] == 1 and labels[60, 90] == 1
+    page.get("tool-brush").click()
+    assert page.get("size").input_value() == "30"
+    page.key("e")
+    assert page.get("size").input_value() == "6"
+
+
+def test_undo_and_redo_go_by_stroke_and_survive_tools(show):
+    page = show()
+    states = []
+    for key, region, start in [("b", "1", (20, 20)), ("r", "2", (60, 20)), ("e", "1", (20, 20)), ("b", "3", (100, 80))]:
+        page.get("stage").focus()
+        page.key(key, region)
+        page.drag(start, (start[0] + 25, start[1] + 25))
+        states.append(page.labels.copy())
+    for before in states[-2::-1]:
+        page.key("Control+z", "p", "]")  # changing tool and size neither wipes nor undoes anything
+        np.testing.assert_array_equal(page.labels, before)
+    page.key("Control+z")
+    assert not page.labels.any()
+    assert page.get("tool-undo").is_disabled()
+    for after in states:
+        page.key("Control+Shift+Z")
+        np.testing.assert_array_equal(page.labels, after)
+    page.key("Control+z")
+    page.get("tool-redo").click()
+    np.testing.assert_array_equal(page.labels, states[-1])
+
+
+def test_clear_one_region_or_all(show):
+    page = show()
+    page.drag((20, 20), (40, 20))
+    page.key("2")
+    page.drag((20, 80), (40, 80))
+    page.get("tool-clear").click()
+    assert set(np.unique(page.labels)) == {0, 1}
+    page.get("tool-clear-all").click()
+    assert not page.labels.any()
+    page.get("tool-undo").click()
+    assert set(np.unique(page.labels)) == {0, 1}
+
+
+def test_keys_choose_tools_regions_and_sizes(show):
+    page = show()
+    page.get("stage").focus()
+    for key, tool in [("e", "erase"), ("r", "box"), ("p", "polygon"), ("b", "brush")]:
+        page.key(key)
+        assert page.get(f"tool-{tool}").get_attribute("aria-pressed") == "true"
+    size = int(page.get("size").input_value())
+    page.key("]")
+    assert int(page.get("size").input_value()) > size
+    page.key("[", "[", "[")
+    assert int(page.get("size").input_value()) < size
+    page.key("9")
+    assert page.get("region-9").get_attribute("aria-pressed") == "true"
+    page.drag((50, 50), (60, 50))
+    assert set(np.unique(page.labels)) == {0, 9}
+    page.key("r")
+    page.page.mouse.move(*page.at((10, 10)))
+    page.page.mouse.down()
+    page.page.mouse.move(*page.at((90, 90)))
+    page.key("Escape")  # lets an open box go
+    page.page.mouse.up()
+    assert len(page.sent) == 1
+
+
+def test_only_the_first_button_draws_and_the_middle_one_moves_the_picture(show):
+    page = show()
+    page.drag((40, 40), (80, 80), button="right")
+    page.drag((40, 40), (80, 80), button="middle")
+    assert page.sent == []
+    page.get("stage").focus()
+    page.key("+", "+", "+")
+    page.drag((80, 60), (80, 61))  # in the middle of the picture, where zooming moves nothing
+    assert page.labels[60, 80] == 1
+    page.drag((80, 60), (120, 60), button="middle")
+    assert len(page.sent) == 1
+    page.drag((120, 60), (120, 61))  # the same place of the picture, now elsewhere on the screen
+    assert covered(page.labels, 1) == pytest.approx((76, 56, 84, 65), abs=2)
+    page.key("0")
+    assert page.painted((80, 60)) > 0 and page.painted((120, 60)) == 0
+
+
+def test_buttons_say_what_they_do(show):
+    page = show()
+    unnamed = page.page.evaluate(
+        "[...document.querySelectorAll('button, input, [tabindex]')].filter((n) => !(n.ariaLabel || n.textContent.trim())).length"
+    )
+    assert unnamed == 0
+    assert page.page.locator("[data-lm-suppress-shortcuts]").count() == 1
+    assert page.get("tool-erase").get_attribute("title") == "Eraser  (E)"
+    page.drag((20, 20), (40, 20))
+    assert page.page.evaluate("document.activeElement.dataset.testid") == "stage"  # the keys are ours
+    assert "pixels" in page.get("region-1").get_attribute("aria-label")
+
+
+def test_a_second_view_shows_the_same_and_both_draw(show):
+    page = show()
+    page.drag((40, 40), (80, 40))
+    page.page.evaluate("view()")
+    page.page.locator("[data-ready]").nth(1).wait_for()
+    assert page.painted((60, 40), view=1) > 0
+    page.drag((40, 90), (80, 90), view=1)
+    assert page.painted((60, 90), view=0) > 0
+    assert (page.labels[[40, 90], 60] == 1).all()
+    page.get("tool-undo").click()  # one history for both
+    assert page.painted((60, 90), view=0) == page.painted((60, 90), view=1) == 0
+
+
+def test_masks_from_python_are_shown_and_can_be_undone(show):
+    page = show()
+    page.drag((40, 90), (80, 90))
+    page.labels  # noqa: B018  Python reads the stroke
+    mask = np.zeros((120, 160), bool)
+    mask[10:50, 10:50] = True
+    page.widget.set_masks([mask])
+    drawing = {"seq": page.widget._drawing["seq"], "runs": base64.b64encode(page.widget._drawing["runs"]).decode()}
+    page.page.evaluate("value => fromPython('_drawing', value)", drawing)
+    assert page.painted((30, 30)) > 0 and page.painted((60, 90)) == 0
+    page.get("tool-undo").click()
+    labels = page.labels
+    assert labels[90, 60] == 1 and labels[30, 30] == 0
+
+
+def test_a_refusal_and_a_busy_kernel_are_shown(show):
+    page = show(silent=True)
+    page.drag((40, 40), (80, 40))
+    assert page.get("status").get_attribute("data-state") == "sending"
+    page.page.evaluate("fromPython('_notice', '<b>refused</b>: the runs do not fit')")
+    page.painted((1, 1))
+    assert page.get("notice").text_content() == "<b>refused</b>: the runs do not fit"
+
+
+def test_a_large_picture_keeps_its_own_resolution(show):
+    page = show((3000, 4000))
+    page.get("size").fill("40")
+    page.drag((1000, 1000), (3000, 2000))
+    labels = page.labels
+    assert labels.shape == (3000, 4000)
+    length = np.hypot(2000, 1000)
+    assert (labels == 1).sum() == pytest.approx(length * 40 + np.pi * 400, rel=0.02)
+    assert page.painted((2000, 1500)) > 0
+
+
+# --- the studio
+
+
+EVIL = '<img src=x onerror="window.hacked = true"><script>window.hacked = true</script> <region1>'
+
+
+class Parrot:
+    """Says one text whatever it is asked, to see what the page makes of it."""
+
+    class config:
+        trained_on = EVIL
+
+    def describe(self, image, masks, detail="short", stream=True):
+        yield 0, EVIL
+
+    def chat(self, image, masks, messages, stream=True):
+        yield EVIL
+
+
+def test_text_of_a_model_is_never_read_as_html(show):
+    studio = Studio(Parrot(), np.full((120, 160, 3), 210, dtype=np.uint8))
+    mask = np.zeros((120, 160), bool)
+    mask[10:50, 10:50] = True
+    studio.set_masks([mask])
+    studio.detail(1)
+    studio.ask(EVIL)
+    studio.wait(20)
+    page = show(widget=studio)
+    for name in ("answer-1-short", "answer-1-detailed", "turn-1-question", "turn-1-answer"):
+        assert page.get(name).text_content() == EVIL.replace("<region1>", "region 1"), name
+    assert EVIL in page.get("banner").text_content()
+    page.page.evaluate("fromPython('_panel', {regions: [], talk: [], since: 0})")
+    assert page.page.locator("img, script:not([src])").count() <= 1  # tests/page.js itself
+    assert page.page.evaluate("window.hacked") is None
+
+
+def test_what_the_studio_sends_to_python(show):
+    studio = Studio(Parrot(), np.full((120, 160, 3), 210, dtype=np.uint8))
+    mask = np.zeros((120, 160), bool)
+    mask[10:50, 10:50] = True
+    studio.set_masks([mask])
+    studio.wait(20)
+    page = show(widget=studio, dark=True)
+    page.get("answer-1-detail").click()
+    page.get("mention-1").click()
+    page.page.keyboard.type("bigger than 5?")  # letters and digits are text here, no shortcuts
+    page.key("Enter")
+    messages = page.page.evaluate("messages")
+    assert messages == [{"kind": "detail", "region": 1}, {"kind": "ask", "text": "<region1> bigger than 5?"}]
+    assert page.get("region-1").get_attribute("aria-pressed") == "true"
+    for content in messages:
+        studio._asked(None, content, [])
+    studio.wait(20)
+    assert [turn["role"] for turn in studio.conversation] == ["user", "assistant"]
+
+
+def test_an_empty_studio_says_what_to_do(show):
+    page = show(kind=lambda image: Studio(Parrot(), image))
+    assert page.get("empty").is_visible() and page.get("ask").is_disabled()
+
+
+def test_the_wire_of_this_file_is_the_real_one(show):
+    page = show()
+    page.drag((40, 40), (41, 40))
+    runs = base64.b64decode(page.sent[-1]["runs"])
+    assert (decode_runs(runs, (120, 160)) > 0).sum() > 0
