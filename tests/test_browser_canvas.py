@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 
 from osprey_nb.widgets.canvas import MaskCanvas, decode_runs
 from osprey_nb.widgets.studio import Studio
@@ -22,7 +23,7 @@ class Page:
 
     def __init__(self, browser, widget, ratio=1, silent=False, dark=False):
         self.widget = widget
-        self.context = browser.new_context(viewport={"width": 900, "height": 900}, device_scale_factor=ratio)
+        self.context = browser.new_context(viewport={"width": 900, "height": 1400}, device_scale_factor=ratio)
         self.page = self.context.new_page()
         self.errors = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -125,7 +126,7 @@ def test_a_stroke_is_sent_once_and_is_what_was_drawn(show):
     expected[50:70, 40:120] = True
     assert ((labels == 1) != expected).mean() < 0.002  # the mouse moves in whole screen pixels
     assert page.painted((80, 60)) > 0 and page.painted((80, 90)) == 0
-    assert page.get("status").text_content() == "Saved in Python"
+    expect(page.get("status")).to_have_text("Saved in Python")
 
 
 @pytest.mark.parametrize("size, ratio", [((300, 90), 1), ((90, 300), 1), ((300, 90), 2), ((700, 1000), 2)])
@@ -216,7 +217,7 @@ def test_undo_and_redo_go_by_stroke_and_survive_tools(show):
         np.testing.assert_array_equal(page.labels, before)
     page.key("Control+z")
     assert not page.labels.any()
-    assert page.get("tool-undo").is_disabled()
+    expect(page.get("tool-undo")).to_be_disabled()
     for after in states:
         page.key("Control+Shift+Z")
         np.testing.assert_array_equal(page.labels, after)
@@ -250,7 +251,7 @@ def test_keys_choose_tools_regions_and_sizes(show):
     page.key("[", "[", "[")
     assert int(page.get("size").input_value()) < size
     page.key("9")
-    assert page.get("region-9").get_attribute("aria-pressed") == "true"
+    expect(page.get("region-9")).to_have_attribute("aria-pressed", "true")
     page.drag((50, 50), (60, 50))
     assert set(np.unique(page.labels)) == {0, 9}
     page.key("r")
@@ -323,10 +324,9 @@ def test_masks_from_python_are_shown_and_can_be_undone(show):
 def test_a_refusal_and_a_busy_kernel_are_shown(show):
     page = show(silent=True)
     page.drag((40, 40), (80, 40))
-    assert page.get("status").get_attribute("data-state") == "sending"
+    expect(page.get("status")).to_have_attribute("data-state", "sending")
     page.page.evaluate("fromPython('_notice', '<b>refused</b>: the runs do not fit')")
-    page.painted((1, 1))
-    assert page.get("notice").text_content() == "<b>refused</b>: the runs do not fit"
+    expect(page.get("notice")).to_have_text("<b>refused</b>: the runs do not fit")
 
 
 def test_a_large_picture_keeps_its_own_resolution(show):
