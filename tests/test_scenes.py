@@ -178,10 +178,7 @@ def test_another_aspect_ratio_keeps_the_shapes():
     square, wide = render(graph, 128), render(graph, (128, 256))
     assert wide.image.shape == (128, 256, 3) and wide.labels.shape == (128, 256)
     for one, other in zip(square.objects, wide.objects, strict=True):
-        widths = [
-            np.ptp(np.nonzero(alone(obj.spec, size).mask)[1])
-            for obj, size in ((one, 128), (other, (128, 256)))
-        ]
+        widths = [np.ptp(np.nonzero(alone(obj.spec, size).mask)[1]) for obj, size in ((one, 128), (other, (128, 256)))]
         assert abs(widths[0] - widths[1]) <= 1
 
 
