@@ -53,6 +53,35 @@ def test_canonical_phrases():
     assert part_phrase(bicycle, "wheel") == "the wheel of a red bicycle"
 
 
+@pytest.mark.parametrize(
+    ("kind", "part", "expected"),
+    [
+        ("car", "wheel", "black"), ("car", "body", "purple"), ("tree", "trunk", "brown"), ("flower", "leaf", "green"),
+        ("house", "roof", "purple"), ("clock", "dial", "cream"), ("house", "window", "light blue"),
+        ("flower", "core", "golden"),
+    ],
+)  # fmt: skip
+def test_part_colours_are_the_ones_that_are_drawn(kind, part, expected):
+    scene = render(SceneGraph("room", 0, (replace(make_object(kind, "purple").spec, extent=900),)), 256)
+    obj = scene.objects[0]
+    (found,) = [p for p in obj.parts if p.name == part]
+    assert part_colour(obj, found) == expected
+    named = {"black": (44, 44, 52), "purple": (120, 50, 155), "brown": (156, 116, 78), "green": (96, 150, 60),
+             "cream": (244, 232, 204), "light blue": (176, 218, 234), "golden": (240, 190, 60)}  # fmt: skip
+    pixel = np.median(scene.image[found.mask].astype(float), axis=0)
+    assert min(named, key=lambda word: np.abs(pixel - named[word]).sum()) == expected
+
+
+def test_places_are_true_of_the_pixels():
+    for seed in SEEDS:
+        scene = make_scene(seed)
+        for obj in scene.objects:
+            rows, columns = (np.ptp(index) / 2 + index.min() for index in np.nonzero(obj.mask))
+            said = place(obj)
+            for word, centre in (("left", 128 - columns), ("right", columns), ("top", 128 - rows), ("bottom", rows)):
+                assert (centre > 64) if word in said else (centre < 90), (seed, obj.kind, said)
+
+
 def test_words_mean_one_thing():
     vocabularies = [set(KINDS), set(COLOURS), set(PARTS), set(PATTERNS), set(SIZES)]
     assert len(set.union(*vocabularies)) == sum(map(len, vocabularies))
