@@ -56,7 +56,7 @@ def test_graphs_are_the_same_on_every_machine(split, compositions, expected):
 
 
 def test_pixels_and_labels_repeat_byte_for_byte():
-    first, second = make_scene(11, 96), make_scene(11, 96)
+    first, second = make_scene(11, 96), make_scene(np.int64(11), np.int64(96))
     scenes.paint.cache_clear()
     third = make_scene(11, 96)
     for other in (second, third):
