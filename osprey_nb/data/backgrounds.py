@@ -49,9 +49,7 @@ def _clouds(draw, rng, count: int, colour, low: float = 0.32) -> None:
             draw.ellipse((x - rx, y - ry, x + rx, y + ry), fill=colour)
 
 
-def _marks(
-    draw, rng, count: int, box, length: float, colours, slant: float = 0.0, thick: float = 0.004
-) -> None:
+def _marks(draw, rng, count: int, box, length: float, colours, slant: float = 0.0, thick: float = 0.004) -> None:
     """Short strokes: upright blades, or lying ripples with slant 1. Nearer (lower) ones are longer."""
     width, height = draw.im.size
     for x, y, wobble in zip(*rng.uniform(0, 1, (3, count)), strict=True):
@@ -153,9 +151,7 @@ def _sea(image, draw, rng):
         _marks(draw, rng, 110, (-0.1, 0.38, 1, 1), 0.09, colours, 1, 0.006)
 
 
-_PAINTERS = dict(
-    zip(BACKGROUNDS, (_meadow, _beach, _snow, _desert, _night_sky, _room, _street, _sea), strict=True)
-)
+_PAINTERS = dict(zip(BACKGROUNDS, (_meadow, _beach, _snow, _desert, _night_sky, _room, _street, _sea), strict=True))
 
 
 @lru_cache(maxsize=96)

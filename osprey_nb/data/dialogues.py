@@ -73,9 +73,7 @@ def details(scene: Scene, region: Region, rng: np.random.Generator) -> str:
     return " ".join(sentences[: 3 if rng.random() < 0.7 else 2])
 
 
-def ask_each(
-    rng: np.random.Generator, questions: dict[str, int], answers: list[str]
-) -> list[tuple[str, str]]:
+def ask_each(rng: np.random.Generator, questions: dict[str, int], answers: list[str]) -> list[tuple[str, str]]:
     """One turn a region: a question, with the region's name in its place, and the region's answer."""
     return [(pick(rng, questions).format(f"<region{i}>"), answer) for i, answer in enumerate(answers, 1)]
 

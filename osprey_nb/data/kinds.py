@@ -37,6 +37,4 @@ FIXED_INKS: dict[str, tuple[tuple[int, int, int], str]] = {
     "shine": ((255, 255, 255), "white"),
 }
 # one colour of every kind is never shown in training: 20 of 180 pairs, each colour two or three times
-HELD_OUT: frozenset[tuple[str, str]] = frozenset(
-    (kind, COLOURS[(4 * i + 1) % len(COLOURS)]) for i, kind in enumerate(KINDS)
-)
+HELD_OUT: frozenset[tuple[str, str]] = frozenset((kind, COLOURS[(4 * i + 1) % len(COLOURS)]) for i, kind in enumerate(KINDS))

@@ -116,9 +116,7 @@ def existence(scene: Scene, rng: np.random.Generator) -> Record:
         (pick(rng, sorted(here)), "Yes"),
         (pick(rng, [kind for kind in KINDS if kind not in here]), "No"),
     ]
-    turns = [
-        (f"Is there {article(kind)} in the image? {YES_NO}", answer) for kind, answer in shuffled(rng, asked)
-    ]
+    turns = [(f"Is there {article(kind)} in the image? {YES_NO}", answer) for kind, answer in shuffled(rng, asked)]
     return record(scene, "existence", [], turns, inline=True)
 
 

@@ -129,10 +129,7 @@ def parse_phrase(text: str) -> dict[str, str | None]:
     """The first kind, colour, part and pattern named in a text, and None for each that is not there."""
     words = [_SINGULAR.get(word, word) for word in re.findall(r"[a-z]+", str(text).lower())]
     vocabularies = {"kind": KINDS, "colour": COLOURS, "part": PARTS, "pattern": PATTERNS}
-    return {
-        key: next((word for word in words if word in vocabulary), None)
-        for key, vocabulary in vocabularies.items()
-    }
+    return {key: next((word for word in words if word in vocabulary), None) for key, vocabulary in vocabularies.items()}
 
 
 # ---------------------------------------------------------------- seeded choices, shared by the texts

@@ -195,7 +195,7 @@ def _pattern(spec: ObjectSpec, height: int, width: int, top: int, left: int, sha
 
 def render(graph: SceneGraph, size: int | tuple[int, int] = 128) -> Scene:
     """Paint a graph at `size`: a side, or (H, W). Shapes keep their proportions, places spread."""
-    height, width = (size, size) if isinstance(size, int | np.integer) else size
+    height, width = (int(side) for side in (size if isinstance(size, tuple) else (size, size)))
     if min(height, width) < 32:
         raise ValueError(f"size is {size!r}; expected at least 32 pixels a side. Ask for a larger picture.")
     tall, wide = height * SUPERSAMPLE, width * SUPERSAMPLE
