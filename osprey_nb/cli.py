@@ -1,0 +1,248 @@
+"""The console script `osprey-nb`.
+
+    lab        JupyterLab on the first notebook
+    demo       describe the objects of a shipped picture, write demo.png
+    describe   describe regions of your own picture
+    train      train the tiny model from nothing
+    eval       measure a model on fresh scenes
+    fetch      download the published weights
+    doctor     what this machine has, and what would be slow
+
+Every mistake ends with one line that says what to do, and exit status 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except (ValueError, TypeError, OSError) as error:
+        print(f"osprey-nb: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+# --- the commands -------------------------------------------------------------------------------------------
+
+
+def lab(arguments: argparse.Namespace) -> int:
+    notebook = ROOT / "notebooks" / "00_first_look.ipynb"
+    if not notebook.exists():
+        raise FileNotFoundError(
+            "the notebooks are not in the installed package; run this in a clone of the repository: make lab"
+        )
+    # A token is JupyterLab's default; 127.0.0.1 keeps it to this machine.
+    command = ["-m", "jupyterlab", "--ip=127.0.0.1", f"--ServerApp.root_dir={ROOT}", str(notebook)]
+    return subprocess.call([sys.executable, *command, *arguments.jupyter])
+
+
+def describe(arguments: argparse.Namespace) -> int:
+    from .images import load_image
+    from .masks import to_masks
+
+    if not arguments.regions:
+        raise ValueError("no region given; point with --mask M.png, --box x0,y0,x1,y1 or --polygon x,y,x,y,…")
+    # Both are checked before the model is loaded, which takes longer.
+    image = load_image(arguments.image)
+    masks = to_masks([region for _, region in arguments.regions], size=(image.height, image.width))
+    answers = _load(arguments.model).describe(image, masks, detail="detailed" if arguments.detail else "short")
+    for number, ((form, _), text) in enumerate(zip(arguments.regions, answers, strict=True), start=1):
+        if arguments.json:
+            print(json.dumps({"region": number, "input": form, "text": text}, ensure_ascii=False))
+        else:
+            print(f"region {number} ({form}): {text}")
+    return 0
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    from . import viz
+
+    name, image, masks, drawn = _demo_picture(arguments.number)
+    model = _load(arguments.model)
+    short = model.describe(image, masks)
+    detailed = model.describe(image, masks, detail="detailed")
+    print(f"{name}, {len(masks)} regions")
+    for number, (phrase, sentence, truth) in enumerate(zip(short, detailed, drawn, strict=True), start=1):
+        print(f"\nregion {number}: {phrase}\n          {sentence}\n          (drawn there: {truth})")
+    regions = dict(enumerate(masks, start=1))
+    answers = {n: {"short": a, "detailed": b} for n, a, b in zip(regions, short, detailed, strict=True)}
+    viz.answers_figure(image, regions, answers, title=name).savefig(arguments.out)
+    print(f"\nwrote {arguments.out}")
+    if model.config.trained_on:
+        print(f"(this model was trained on {model.config.trained_on})")
+    return 0
+
+
+def train(arguments: argparse.Namespace) -> int:
+    from .train.tiny import train_tiny
+
+    _quiet()
+    train_tiny(minutes=arguments.minutes, out=arguments.out, seed=arguments.seed, device=arguments.device)
+    print(f"wrote {arguments.out}; measure it with: osprey-nb eval {arguments.out}")
+    return 0
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    from .evaluate.synthetic import evaluate as measure
+    from .evaluate.synthetic import format_table
+
+    table = measure(_load(arguments.model), seed=arguments.seed, scenes=arguments.scenes)
+    if arguments.json:
+        print(json.dumps({"model": arguments.model, "seed": arguments.seed, "scenes": arguments.scenes, "table": table}))
+    else:
+        print(f"{arguments.model}, {arguments.scenes} fresh scenes, seed {arguments.seed}\n{format_table(table)}")
+    return 0
+
+
+def fetch(arguments: argparse.Namespace) -> int:
+    from .checkpoint import fetch as download
+
+    out = arguments.out or Path("runs") / arguments.name
+    download(arguments.name, out)
+    print(f"wrote {out}; use it with: osprey-nb describe IMAGE --box … --model {out}")
+    return 0
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    from .doctor import examine, format_findings
+
+    findings = examine()
+    print(format_findings(findings))
+    return 0 if all(finding.fine for finding in findings) else 1
+
+
+# --- what they share ----------------------------------------------------------------------------------------
+
+
+def _quiet() -> None:
+    """Only our own words on the terminal: no progress bars and notices of transformers."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def _load(name: str):
+    """`tiny`, a folder of ours, or a folder with the published files; on the GPU if there is one."""
+    import torch
+
+    from .checkpoint import load_published
+    from .model import Osprey
+
+    _quiet()
+    if name == "tiny":
+        model = Osprey.from_pretrained("tiny")
+    else:
+        config = Path(name) / "config.json"
+        if not config.exists():
+            raise FileNotFoundError(f"no model in {name} (no config.json); give tiny or a folder with a saved model")
+        published = json.loads(config.read_text(encoding="utf-8")).get("model_type") == "osprey"
+        model = load_published(name) if published else Osprey.from_pretrained(Path(name))
+    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _demo_picture(number: int):
+    """Name, picture (path or H×W×3), R×H×W masks and the names of what is drawn there.
+
+    In a clone it is a picture of data_samples; elsewhere the same scene is drawn again.
+    """
+    import numpy as np
+
+    from .data.samples import SIDE, make_scene
+    from .masks import to_masks
+
+    samples = ROOT / "data_samples"
+    if not samples.is_dir():
+        scene = make_scene(number, SIDE, "eval", "all")
+        return f"scene {number}", scene.image, np.stack([x.mask for x in scene.objects]), [x.kind for x in scene.objects]
+    coco = json.loads((samples / "instances.json").read_text(encoding="utf-8"))
+    if not 0 <= number < len(coco["images"]):
+        raise ValueError(f"no picture {number}; data_samples has 0 to {len(coco['images']) - 1}")
+    entry = coco["images"][number]
+    regions = [x for x in coco["annotations"] if x["image_id"] == entry["id"]]
+    names = {category["id"]: category["name"] for category in coco["categories"]}
+    masks = to_masks(regions, size=(entry["height"], entry["width"]))
+    return entry["file_name"], samples / "images" / entry["file_name"], masks, [names[x["category_id"]] for x in regions]
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers with commas between, as in 10,20,90,80") from None
+
+
+class _Region(argparse.Action):
+    """Collects --mask, --box and --polygon in the order of the command line."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        form = option_string.lstrip("-")
+        namespace.regions = [*namespace.regions, (form, [values] if form == "polygon" else values)]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="osprey-nb", description="Osprey: say what is under a mask.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, run, text: str) -> argparse.ArgumentParser:
+        # An option must be written out, or --bo would lose its name in the output.
+        sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        sub.set_defaults(run=run)
+        return sub
+
+    def takes_model(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--model", default="tiny", help="tiny (shipped) or the folder of a model")
+
+    sub = command("lab", lab, "open JupyterLab on the first notebook")
+    sub.add_argument("jupyter", nargs=argparse.REMAINDER, help="more arguments for JupyterLab, as --no-browser")
+
+    sub = command("demo", demo, "describe the objects of a shipped picture and write an annotated PNG")
+    sub.add_argument("number", nargs="?", type=int, default=0, help="which picture of data_samples (default: 0)")
+    sub.add_argument("--out", type=Path, default=Path("demo.png"), help="the PNG (default: demo.png)")
+    takes_model(sub)
+
+    sub = command("describe", describe, "describe regions of a picture, in the order in which you point at them")
+    sub.add_argument("image", type=Path)
+    sub.add_argument("--mask", dest="regions", action=_Region, default=[], metavar="M.png", help="white is the region")
+    sub.add_argument("--box", dest="regions", action=_Region, type=_numbers, metavar="x0,y0,x1,y1", help="in pixels")
+    sub.add_argument("--polygon", dest="regions", action=_Region, type=_numbers, metavar="x,y,x,y,…", help="its corners")
+    sub.add_argument("--detail", action="store_true", help="a detailed description instead of a short one")
+    sub.add_argument("--json", action="store_true", help="one JSON object a line")
+    takes_model(sub)
+
+    sub = command("train", train, "train a model from nothing")
+    sub.add_argument("preset", choices=["tiny"])
+    sub.add_argument("--minutes", type=float, default=25, help="the budget (default: 25)")
+    sub.add_argument("--out", type=Path, default=Path("runs/tiny"), help="the folder (default: runs/tiny)")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
+
+    sub = command("eval", evaluate, "measure a model on scenes it was never trained on")
+    sub.add_argument("model", help="tiny (shipped) or the folder of a model")
+    sub.add_argument("--seed", type=int, default=0, help="which scenes (default: 0)")
+    sub.add_argument("--scenes", type=int, default=500, help="how many (default: 500)")
+    sub.add_argument("--json", action="store_true", help="one JSON object")
+
+    sub = command("fetch", fetch, "download published weights from the hub; goes on where it stopped")
+    sub.add_argument("name", help="osprey-7b, osprey-chat-7b or osprey-7b-stage2")
+    sub.add_argument("--out", type=Path, help="the folder (default: runs/NAME)")
+
+    command("doctor", doctor, "versions, device, memory, weights at hand, and what would be slow")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
