@@ -24,8 +24,8 @@
 # | | |
 # |---|---|
 # | **You need first** | nothing: a little Python, no GPU |
-# | **Time** | 15 minutes; all cells run in @RUN@ |
-# | **Memory** | @MEMORY@ |
+# | **Time** | 15 minutes; all cells run in about 15 seconds |
+# | **Memory** | 1.2 GB at most |
 # | **Measured** | 2026-11-24, 2 CPU cores, by `python notebooks/make.py 00` |
 #
 # The model here is called *tiny*. It has all the parts of the published Osprey (CVPR 2024), each one small,
