@@ -25,7 +25,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments, others = parser.parse_known_args(argv)
+    if others and arguments.run is not lab:
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
+    arguments.jupyter = others
     try:
         return arguments.run(arguments)
     except (ValueError, TypeError, OSError) as error:
@@ -206,8 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     def takes_model(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--model", default="tiny", help="tiny (shipped) or the folder of a model")
 
-    sub = command("lab", lab, "open JupyterLab on the first notebook")
-    sub.add_argument("jupyter", nargs=argparse.REMAINDER, help="more arguments for JupyterLab, as --no-browser")
+    command("lab", lab, "open JupyterLab on the first notebook; other arguments, as --no-browser, go to JupyterLab")
 
     sub = command("demo", demo, "describe the objects of a shipped picture and write an annotated PNG")
     sub.add_argument("number", nargs="?", type=int, default=0, help="which picture of data_samples (default: 0)")
