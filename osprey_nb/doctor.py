@@ -60,7 +60,7 @@ def machine() -> list[Finding]:
 
     memory = _memory()
     found = [
-        Finding("cores", str(os.cpu_count())),
+        Finding("cpu", f"{processor_name()}, {os.cpu_count()} cores"),
         Finding("memory", f"{memory / GB:.0f} GB" if memory else "unknown"),
     ]
     for index in range(torch.cuda.device_count()):
@@ -124,6 +124,14 @@ def format_findings(findings: list[Finding]) -> str:
     """The report as text, what is wrong marked with an exclamation mark."""
     width = max(len(finding.subject) for finding in findings)
     return "\n".join(f"{' ' if f.fine else '!'} {f.subject:{width}}  {f.text}" for f in findings)
+
+
+def processor_name() -> str:
+    """The name of the CPU, as its maker writes it where the system tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _memory() -> int | None:

@@ -170,7 +170,7 @@ def test_doctor_reports_what_is_there_and_what_is_not(folder, tmp_path, monkeypa
     found = {finding.subject: finding for finding in doctor.examine(runs)}
     assert found["torch"].text == torch.__version__.split("+")[0] and found["torch"].fine
     assert found[str(runs / "mine")].text.endswith("MB") and found[str(runs / "mine")].fine
-    assert {"cores", "memory", "osprey-7b", "tiny (shipped)"} <= set(found)
+    assert {"cpu", "memory", "osprey-7b", "tiny (shipped)"} <= set(found)
 
     monkeypatch.setattr(doctor, "requires", lambda name: ["numpy>=99", "no-such-library>=1"])
     monkeypatch.setattr(doctor, "HERE", tmp_path)
