@@ -48,8 +48,9 @@ def lab(arguments: argparse.Namespace) -> int:
         raise FileNotFoundError(
             "the notebooks are not in the installed package; run this in a clone of the repository: make lab"
         )
-    # A token is JupyterLab's default; 127.0.0.1 keeps it to this machine.
-    command = ["-m", "jupyterlab", "--ip=127.0.0.1", f"--ServerApp.root_dir={ROOT}", str(notebook)]
+    # A token is JupyterLab's default; 127.0.0.1 keeps it to this machine. The printed link leads to the notebook, too.
+    place = [f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url=/lab/tree/{notebook.relative_to(ROOT).as_posix()}"]
+    command = ["-m", "jupyterlab", "--ip=127.0.0.1", *place]
     return subprocess.call([sys.executable, *command, *arguments.jupyter])
 
 

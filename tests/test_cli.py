@@ -156,7 +156,7 @@ def test_lab_opens_the_first_notebook_on_this_machine_only(monkeypatch, tmp_path
     assert cli.main(["lab", "--no-browser"]) == 0
     (command,) = calls
     assert command[:3] == [sys.executable, "-m", "jupyterlab"] and command[-1] == "--no-browser"
-    assert "--ip=127.0.0.1" in command and command[-2].endswith("00_first_look.ipynb")
+    assert "--ip=127.0.0.1" in command and command[-2].endswith("/lab/tree/notebooks/00_first_look.ipynb")
     assert not any("token" in word for word in command)
 
     monkeypatch.setattr(cli, "ROOT", tmp_path)
