@@ -1,0 +1,263 @@
+"""The studio without a browser: what is asked of the model, in which order, and what happens when it fails."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from osprey_nb.widgets.canvas import encode_runs
+from osprey_nb.widgets.studio import Studio
+
+H, W = 40, 60
+IMAGE = np.full((H, W, 3), 200, dtype=np.uint8)
+SECONDS = 30
+
+
+def box(x0, x1, y0=5, y1=30):
+    mask = np.zeros((H, W), dtype=bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+LEFT, MIDDLE, RIGHT = box(2, 15), box(20, 35), box(40, 55)
+
+
+class Talker:
+    """Says which columns it was shown, word by word. `gate` holds it back before each word, `fail` makes it raise."""
+
+    def __init__(self):
+        self.asked = []
+        self.closed = []
+        self.gate = None
+        self.fail = None
+        self.started = threading.Semaphore(0)
+
+    def _say(self, text):
+        try:
+            for word in text.split():
+                self.started.release()
+                if self.gate:
+                    assert self.gate.acquire(timeout=SECONDS)
+                if self.fail:
+                    raise self.fail
+                yield word + " "
+        finally:
+            self.closed.append(text)
+
+    def describe(self, image, masks, detail="short", stream=True):
+        (mask,) = masks
+        columns = np.flatnonzero(mask.any(axis=0))
+        text = f"{detail} of columns {columns[0]} to {columns[-1]}"
+        self.asked.append(text)
+        return ((0, piece) for piece in self._say(text))
+
+    def chat(self, image, masks, messages, stream=True):
+        self.asked.append((len(masks), messages))
+        return self._say(f"answer {len(messages)} about <region{len(masks)}>")
+
+
+@pytest.fixture
+def model():
+    return Talker()
+
+
+@pytest.fixture
+def studio(model):
+    return Studio(model, IMAGE)
+
+
+def draw(studio, **regions) -> None:
+    """A stroke comes in from the browser: draw(studio, r1=LEFT, r2=RIGHT) is the whole picture after it."""
+    labels = np.zeros((H, W), dtype=np.uint8)
+    for name, mask in regions.items():
+        labels[mask] = int(name[1:])
+    runs = memoryview(encode_runs(labels))
+    studio.set_state({"_drawing": {"seq": studio._saved + 1, "runs": runs}})
+
+
+def test_each_stroke_brings_a_short_description_word_by_word(studio):
+    shown = []
+    studio.observe(lambda change: shown.append([a["short"] for a in change["new"]["regions"]]), names="_panel")
+    draw(studio, r1=LEFT)
+    studio.wait(SECONDS)
+    assert studio.answers == {1: {"short": "short of columns 2 to 14"}}
+    for grown in ("short", "short of", "short of columns", "short of columns 2", "short of columns 2 to"):
+        assert [grown] in shown
+    assert studio._notice == ""
+
+
+def test_only_the_region_that_changed_is_described_anew(studio, model):
+    draw(studio, r1=LEFT)
+    draw(studio, r1=LEFT, r4=RIGHT)
+    studio.wait(SECONDS)
+    assert model.asked == ["short of columns 2 to 14", "short of columns 40 to 54"]
+    draw(studio, r4=RIGHT)  # region 1 was erased
+    studio.wait(SECONDS)
+    assert list(studio.answers) == [4] and len(model.asked) == 2
+
+
+def test_detail_on_request(studio):
+    studio.set_masks([LEFT])
+    studio._asked(None, {"kind": "detail", "region": 1}, [])
+    studio.wait(SECONDS)
+    assert studio.answers[1]["detailed"] == "detailed of columns 2 to 14"
+    with pytest.raises(ValueError, match="no region 3; drawn: 1"):
+        studio.detail(3)
+
+
+def test_a_new_stroke_cancels_the_stale_answer(studio, model):
+    model.gate = threading.Semaphore(0)
+    draw(studio, r1=LEFT)
+    assert model.started.acquire(timeout=SECONDS)  # the model is at its first word
+    draw(studio, r1=MIDDLE)
+    draw(studio, r1=RIGHT)
+    for _ in range(30):
+        model.gate.release()
+    studio.wait(SECONDS)
+    assert studio.answers == {1: {"short": "short of columns 40 to 54"}}
+    assert model.asked == ["short of columns 2 to 14", "short of columns 40 to 54"], "the one between never ran"
+    assert model.closed[0] == "short of columns 2 to 14"
+    assert 29 - model.gate._value < 8, "the stale answer stopped at once"
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (ValueError("the prompt is longer than the context; ask less"), "The prompt is longer than the context; ask less"),
+        (RuntimeError("out of memory"), "RuntimeError: out of memory"),
+        (KeyError("res5"), "KeyError: 'res5'"),
+    ],
+)
+def test_an_error_appears_in_the_panel_and_the_next_stroke_works(studio, model, error, words):
+    model.fail = error
+    draw(studio, r1=LEFT)
+    studio.wait(SECONDS)
+    assert studio.answers == {1: {"error": words}}
+    assert studio._panel["regions"][0]["busy"] == []
+    model.fail = None
+    studio._asked(None, {"kind": "describe", "region": 1}, [])  # "Try again"
+    draw(studio, r1=LEFT, r2=RIGHT)
+    studio.wait(SECONDS)
+    assert studio.answers == {1: {"short": "short of columns 2 to 14"}, 2: {"short": "short of columns 40 to 54"}}
+
+
+def test_a_conversation_counts_regions_as_the_model_does(studio, model):
+    draw(studio, r2=LEFT, r5=RIGHT)
+    studio.ask("Is <region5> above region 2?")
+    studio.wait(SECONDS)
+    studio.ask("Why?")
+    studio.wait(SECONDS)
+    first, second = [asked for asked in model.asked if isinstance(asked, tuple)]
+    assert first == (2, [{"role": "user", "content": "Is <region2> above <region1>?"}])
+    assert [message["role"] for message in second[1]] == ["user", "assistant", "user"]
+    assert second[1][1]["content"] == "answer 1 about <region2>"
+    assert studio.conversation[1]["content"] == "answer 1 about <region5>"
+
+
+def test_a_failed_question_does_not_spoil_the_conversation(studio, model):
+    draw(studio, r1=LEFT)
+    studio.wait(SECONDS)
+    model.fail = ValueError("too long")
+    studio.ask("What is <region1>?")
+    studio.wait(SECONDS)
+    assert studio._panel["talk"][0]["error"] == "Too long" and studio.conversation == []
+    model.fail = None
+    studio.ask("What is <region1>?")
+    studio.wait(SECONDS)
+    assert [turn["role"] for turn in studio.conversation] == ["user", "assistant"]
+
+
+def test_changed_regions_begin_a_new_conversation(studio, model):
+    draw(studio, r1=LEFT)
+    studio.ask("What is it?")
+    studio.wait(SECONDS)
+    draw(studio, r1=LEFT, r2=RIGHT)  # a region more changes nothing that was said
+    assert len(studio.conversation) == 2
+    model.gate = threading.Semaphore(30)
+    draw(studio, r1=MIDDLE, r2=RIGHT)
+    assert studio.conversation == [] and studio._panel["since"] == 1
+    studio.ask("And now?")
+    studio.wait(SECONDS)
+    assert model.asked[-1] == (2, [{"role": "user", "content": "And now?"}])
+    studio.forget()
+    assert studio._panel["talk"] == []
+
+
+def test_a_question_about_regions_that_change_stops(studio, model):
+    draw(studio, r1=LEFT)
+    studio.wait(SECONDS)
+    while model.started.acquire(blocking=False):
+        pass
+    model.gate = threading.Semaphore(0)
+    studio.ask("What is it?")
+    assert model.started.acquire(timeout=SECONDS)
+    draw(studio, r1=RIGHT)
+    for _ in range(30):
+        model.gate.release()
+    studio.wait(SECONDS)
+    assert "regions changed" in studio._panel["talk"][0]["error"]
+    assert studio.answers[1]["short"] == "short of columns 40 to 54"
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ({"kind": "ask", "text": "  "}, "A question has 1 to 2000 characters"),
+        ({"kind": "ask", "text": "x" * 2001}, "this one has 2001"),
+        ({"kind": "ask", "text": "Is <region7> red?"}, "no region 7; drawn: 1"),
+        ({"kind": "detail", "region": [1]}, "no region [1]"),
+        ({"kind": "detail", "region": 9}, "no region 9"),
+        ({"kind": "describe"}, "no region None"),
+    ],
+)
+def test_a_wrong_request_is_shown(studio, content, words):
+    draw(studio, r1=LEFT)
+    studio.wait(SECONDS)
+    studio._asked(None, content, [])
+    assert words in studio._notice.replace("There is", "there is")
+    assert studio.conversation == []
+
+
+def test_asking_before_drawing(studio):
+    with pytest.raises(ValueError, match="draw one"):
+        studio.ask("What is it?")
+
+
+def test_one_thread_and_only_while_there_is_work(studio, model):
+    model.gate = threading.Semaphore(0)
+    for region in (LEFT, RIGHT, LEFT):
+        draw(studio, r1=region, r2=MIDDLE)
+    assert sum(thread.name == "osprey-studio" for thread in threading.enumerate()) == 1
+    worker = studio._worker
+    for _ in range(60):
+        model.gate.release()
+    studio.wait(SECONDS)
+    worker.join(SECONDS)
+    assert not worker.is_alive() and studio._worker is None
+
+
+def test_the_banner_says_what_the_model_was_trained_on(model):
+    assert Studio(model, IMAGE)._banner == ""
+    model.config = type("Config", (), {"trained_on": "drawings only"})
+    assert Studio(model, IMAGE)._banner == "This model was trained on drawings only."
+
+
+def test_the_static_twin_shows_the_answers(studio):
+    studio.set_masks([LEFT, RIGHT])
+    studio.wait(SECONDS)
+    texts = [text.get_text() for axes in studio.static().axes for text in axes.texts]
+    assert "short of columns 2 to 14" in texts and "short of columns 40 to 54" in texts
+
+
+def test_the_shipped_model_speaks_in_the_studio(tiny):
+    from osprey_nb.data.scenes import make_scene
+
+    scene = make_scene(3, size=128, split="eval")
+    studio = Studio(tiny, scene.image)
+    studio.set_masks([scene.objects[0].mask])
+    studio.wait(SECONDS)
+    assert studio.answers == {1: {"short": tiny.describe(scene.image, [scene.objects[0].mask])[0]}}
+    assert "photograph" in studio._banner
+    studio.ask("What is <region1>?")
+    studio.wait(SECONDS)
+    assert studio.conversation[1]["content"]
