@@ -1,0 +1,122 @@
+"""The widgets in a real JupyterLab: one server on 127.0.0.1 and one browser for all tests of this file."""
+
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from osprey_nb.data.scenes import make_scene
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+SECONDS = 60_000  # milliseconds: the patience of every wait
+
+
+@pytest.fixture
+def page(browser):
+    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    context.set_default_timeout(SECONDS)
+    yield context.new_page()
+    context.close()
+
+
+def run_cell(page, number: int):
+    """Run one code cell and return it."""
+    cell = page.locator(".jp-CodeCell").nth(number)
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Shift+Enter")
+    return cell
+
+
+def drag(page, stage, points, size) -> None:
+    """One stroke through `points`, given in image pixels of an image of `size` (H, W)."""
+    stage.scroll_into_view_if_needed()
+    box = stage.bounding_box()
+    for i, (x, y) in enumerate(points):
+        page.mouse.move(box["x"] + x / size[1] * box["width"], box["y"] + y / size[0] * box["height"], steps=3)
+        if i == 0:
+            page.mouse.down()
+    page.mouse.up()
+
+
+def test_the_kernel_has_the_very_pixels_that_the_browser_shows(lab, page):
+    notebook = nbformat.v4.new_notebook()
+    show = "import numpy as np\nfrom osprey_nb.widgets import MaskCanvas\n"
+    show += "canvas = MaskCanvas(np.full((60, 80, 3), 220, np.uint8), title='Pixels')\ncanvas"
+    tell = "print('labels', ''.join(map(str, (canvas.masks[0] + 2 * canvas.masks[1]).ravel())))"
+    notebook.cells = [nbformat.v4.new_code_cell(source) for source in (show, tell)]
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, lab.notebooks / "pixels.ipynb")
+    lab.open(page, "pixels.ipynb")
+
+    run_cell(page, 0)
+    stage = page.get_by_test_id("stage")
+    expect(stage).to_have_attribute("data-ready", "true")
+    cells = page.locator(".jp-Cell").count()
+    drag(page, stage, [(10, 10), (40, 30), (20, 50)], (60, 80))
+    page.keyboard.press("b")  # for the notebook: a new cell below
+    page.keyboard.press("2")  # for the notebook: a heading
+    drag(page, stage, [(50, 10), (70, 50)], (60, 80))
+    drag(page, stage, [(5, 55), (75, 5)], (60, 80))
+    page.keyboard.press("Control+z")
+    saved = page.get_by_test_id("status")
+    expect(saved).to_have_attribute("data-seq", "4")
+    expect(saved).to_have_attribute("data-state", "saved")
+    assert page.locator(".jp-Cell").count() == cells, "the notebook took a key of the canvas"
+
+    told = run_cell(page, 1).locator(".jp-OutputArea-output").filter(has_text="labels")
+    kernel = np.array(list(told.text_content().split()[1]), dtype=int).reshape(60, 80)
+    shown = page.evaluate(
+        """() => {
+            const canvas = document.querySelector(".osprey-overlay");
+            const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+            const shown = [];
+            for (let y = 0; y < 60; y++) for (let x = 0; x < 80; x++) {
+                const at = Math.floor((y + 0.5) / 60 * canvas.height) * canvas.width + Math.floor((x + 0.5) / 80 * canvas.width);
+                shown.push(pixels[4 * at + 3] ? (pixels[4 * at] > pixels[4 * at + 2] ? 1 : 2) : 0); // orange or blue
+            }
+            return shown;
+        }"""
+    )
+    np.testing.assert_array_equal(np.array(shown).reshape(60, 80), kernel)
+    assert set(kernel.ravel()) == {0, 1, 2}
+
+
+def sweep(mask) -> list[tuple[float, float]]:
+    """A zigzag over an object, as a hand would paint it."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    points = []
+    for i, y in enumerate(rows[8:-8:12]):
+        columns = np.flatnonzero(mask[y])
+        ends = [(columns[0] + 6, y), (columns[-1] - 6, y)]
+        points += ends if i % 2 == 0 else ends[::-1]
+    return points
+
+
+def test_a_stroke_over_an_object_in_the_first_notebook_brings_its_name(lab, page):
+    source = NOTEBOOKS / "00_first_look.ipynb"
+    shutil.copy(source, lab.notebooks)
+    seed = int(re.search(r"SEED = (\d+)", source.read_text())[1])
+    scene = make_scene(seed, size=512, split="eval")
+    thing = max(scene.objects, key=lambda thing: thing.mask.sum())
+
+    lab.open(page, source.name)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    studio = page.locator(".osprey-studio").first
+    stage = studio.get_by_test_id("stage")
+    expect(stage).to_have_attribute("data-ready", "true")
+    assert "photographs" in studio.get_by_test_id("banner").text_content()
+    drag(page, stage, sweep(thing.mask), scene.image.shape[:2])
+    expect(studio.get_by_test_id("answer-1-card")).to_have_attribute("data-state", "done")
+    expect(studio.get_by_test_id("answer-1-short")).to_contain_text(thing.kind)
+
+    studio.get_by_test_id("answer-1-detail").click()
+    expect(studio.get_by_test_id("answer-1-detailed")).to_contain_text(thing.kind)
+    studio.get_by_test_id("question").fill("What is <region1>?")
+    page.keyboard.press("Enter")
+    expect(studio.get_by_test_id("turn-1-answer")).to_contain_text(thing.kind)
+    assert studio.get_by_test_id("notice").is_hidden()
