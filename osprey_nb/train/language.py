@@ -1,11 +1,12 @@
 """Stage 0, words: a small BPE tokenizer and a small LM that speaks the scene language before it sees anything (notebook 05).
 
     records of scenes ─► conversations as text ─┬─► byte-level BPE
-                                                └─► next-token loss on whole conversations
+                                                └─► next-token loss on the answers; a region is the sum of its words
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 
@@ -13,10 +14,14 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
+from ..data import language
 from ..data.language import records
+from ..data.record import Record
 from ..data.scenes import Scene
+from ..model import Osprey
 from ..processor import OspreyProcessor
 from ..prompt import PLACEHOLDERS, conversation, place_regions
 
@@ -46,25 +51,59 @@ def train_tokenizer(scenes: list[Scene], vocab_size: int, seed: int) -> PreTrain
     )
 
 
-def text_batches(scenes: list[Scene], processor: OspreyProcessor, size: int, seed: int) -> Iterator[Tensor]:
-    """Endless right-padded B×T ids of whole conversations; every token is to be predicted, padding (0) is not."""
-    shuffle, rng = random.Random(seed), np.random.default_rng(seed)
-    waiting: list = []
+def text_batches(
+    scenes: list[Scene], mixture: dict[str, float], processor: OspreyProcessor, size: int, seed: int
+) -> Iterator[dict]:
+    """Endless right-padded batches of conversations: `input_ids`, `labels` (answers), and `words`: for each `<mask>`, in
+    order, the token ids of what its region is (`small striped red bicycle wheel`)."""
+    drawn = draw_records(scenes, mixture, seed)
     while True:
-        while len(waiting) < size * 8:
-            waiting += records(shuffle.choice(scenes), rng)
-        shuffle.shuffle(waiting)
-        rows = [
-            processor.text(record.turns, _regions(record), record.inline)["input_ids"]
-            for record in (waiting.pop() for _ in range(size))
-        ]
-        yield torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        samples, words = [], []
+        for scene, record in itertools.islice(drawn, size):
+            samples.append(processor.text(record.turns, _regions(record), record.inline))
+            names = region_words(scene) if samples[-1]["order"] else {}
+            words += [names[record.masks[i].tobytes()] for i in samples[-1]["order"]]
+        yield {
+            "input_ids": pad_sequence([sample["input_ids"] for sample in samples], batch_first=True),
+            "labels": pad_sequence([sample["labels"] for sample in samples], batch_first=True, padding_value=-100),
+            "words": processor.tokenizer(words, add_special_tokens=False)["input_ids"] if words else [],
+        }
 
 
-def text_loss(llm, ids: Tensor) -> Tensor:
-    """Next-token loss of plain text."""
-    ids = ids.to(llm.device)
-    return llm(input_ids=ids, attention_mask=ids != 0, labels=ids.masked_fill(ids == 0, -100)).loss
+def draw_records(scenes: list[Scene], mixture: dict[str, float], seed: int) -> Iterator[tuple[Scene, Record]]:
+    """Endless records of random scenes; `mixture` gives each maker of data/language.py its weight."""
+    shuffle, rng = random.Random(seed), np.random.default_rng(seed)
+    makers, weights = [getattr(language, name) for name in mixture], list(mixture.values())
+    while True:
+        scene = shuffle.choice(scenes)
+        record = shuffle.choices(makers, weights)[0](scene, rng)
+        if record.turns:
+            yield scene, record
+
+
+def text_loss(model: Osprey, batch: dict) -> Tensor:
+    """Next-token loss of the answers, where the summed embeddings of a region's words are added to that of `<mask>`.
+
+    The LM learns to read regions before it ever sees one; stage 2 then has to find, for a pooled mask, such a sum.
+    """
+    ids, labels = (batch[key].to(model.device) for key in ("input_ids", "labels"))
+    embed = model.llm.get_input_embeddings()
+    embeds = embed(ids)
+    if batch["words"]:
+        rows = [embed(torch.tensor(row, device=model.device)).sum(0) for row in batch["words"]]
+        is_mask = (ids == model.config.mask_token_id)[..., None]
+        embeds = embeds + torch.zeros_like(embeds).masked_scatter(is_mask, torch.stack(rows).to(embeds))
+    return model.llm(inputs_embeds=embeds, attention_mask=ids != 0, labels=labels).loss
+
+
+def region_words(scene: Scene) -> dict[bytes, str]:
+    """What each region of a scene is, in words, by the bytes of its mask."""
+    words = {}
+    for obj in scene.objects:
+        name = f" {obj.size} {obj.pattern} {obj.colour} {obj.kind}"
+        words |= {part.mask.tobytes(): f"{name} {part.name}" for part in obj.parts}
+        words[obj.mask.tobytes()] = name
+    return words
 
 
 def _regions(record) -> int:

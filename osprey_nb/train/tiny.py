@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
-import random
 import subprocess
 import time
 from collections.abc import Iterator
@@ -20,13 +20,12 @@ import torch
 import transformers
 
 from ..config import OspreyConfig
-from ..data import language
 from ..data.scenes import Scene
 from ..model import Osprey
 from ..processor import OspreyProcessor
 from .augment import roughen
 from .contrast import RegionCLIP, region_batches
-from .language import text_batches, text_loss, train_tokenizer
+from .language import draw_records, text_batches, text_loss, train_tokenizer
 from .stages import EYES_MINUTES, TINY, WORDS_MINUTES, Stage
 from .trainer import Budget, fit, freeze
 from .world import render_scenes
@@ -89,7 +88,8 @@ def train_tiny(
     )
     run(
         "stage 0: language", WORDS_MINUTES, parameters=freeze(model, [model.llm]), lr=3e-3,
-        loss_of=lambda ids: text_loss(model.llm, ids), batches=text_batches(scenes, model.processor, 32, seed),
+        loss_of=lambda batch: text_loss(model, batch),
+        batches=text_batches(scenes, TINY[-1].mixture, model.processor, 16, seed),
     )
     for stage in TINY:
         run(
@@ -116,18 +116,13 @@ def osprey_loss(model: Osprey, batch: dict) -> torch.Tensor:
 
 
 def record_batches(scenes: list[Scene], stage: Stage, processor: OspreyProcessor, seed: int) -> Iterator[dict]:
-    """Endless batches of records drawn from the stage's mixture."""
-    shuffle, rng = random.Random(f"{stage.name}{seed}"), np.random.default_rng([seed, len(stage.name), *stage.name.encode()])
-    makers = [getattr(language, name) for name in stage.mixture]
-    weights = list(stage.mixture.values())
+    """Endless batches of records drawn from the stage's mixture, a third of their masks roughened."""
+    rng = np.random.default_rng(seed)
+    drawn = draw_records(scenes, stage.mixture, seed)
     while True:
-        samples = []
-        while len(samples) < stage.batch_size:
-            record = shuffle.choices(makers, weights)[0](shuffle.choice(scenes), rng)
-            if record.turns:
-                sample = processor.record(record)
-                sample["masks"] = roughen(sample["masks"], rng)
-                samples.append(sample)
+        samples = [processor.record(record) for _, record in itertools.islice(drawn, stage.batch_size)]
+        for sample in samples:
+            sample["masks"] = roughen(sample["masks"], rng)
         yield processor.collate(samples)
 
 
