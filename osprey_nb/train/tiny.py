@@ -86,6 +86,8 @@ def train_tiny(
         "stage 0: encoder by contrast", EYES_MINUTES, parameters=freeze(clip, [clip]), loss_of=clip, lr=3e-3, weight_decay=0.05,
         batches=region_batches(scenes, 48, seed, vision.mean, vision.std),
     )
+    for level in ("res2", "res3", "res4", "res5"):  # the head that learnt with the encoder is where stage 2 begins
+        getattr(model.mask_extractor, level).load_state_dict(getattr(clip.pooling, level).state_dict())
     run(
         "stage 0: language", WORDS_MINUTES, parameters=freeze(model, [model.llm]), lr=3e-3,
         loss_of=lambda batch: text_loss(model, batch),
