@@ -56,7 +56,9 @@ def tiny():
 @pytest.fixture(scope="session")
 def browser(chromium):
     """A headless browser, one for the whole session."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=60_000)  # milliseconds; a slow machine is no error
 
     quiet = "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update"
     arguments = [f"--{word}" for word in [*quiet.split(), "disable-sync"]]

@@ -33,7 +33,8 @@ def run_cell(page, number: int):
 
 def drag(page, stage, points, size) -> None:
     """One stroke through `points`, given in image pixels of an image of `size` (H, W)."""
-    stage.scroll_into_view_if_needed()
+    stage.evaluate("node => node.scrollIntoView({block: 'center'})")  # JupyterLab lays out what is in sight only
+    stage.hover()  # waits until the page is still
     box = stage.bounding_box()
     for i, (x, y) in enumerate(points):
         page.mouse.move(box["x"] + x / size[1] * box["width"], box["y"] + y / size[0] * box["height"], steps=3)
@@ -91,7 +92,7 @@ def sweep(mask) -> list[tuple[float, float]]:
     points = []
     for i, y in enumerate(rows[8:-8:12]):
         columns = np.flatnonzero(mask[y])
-        ends = [(columns[0] + 6, y), (columns[-1] - 6, y)]
+        ends = [(float(columns[0] + 6), float(y)), (float(columns[-1] - 6), float(y))]
         points += ends if i % 2 == 0 else ends[::-1]
     return points
 
@@ -109,6 +110,8 @@ def test_a_stroke_over_an_object_in_the_first_notebook_brings_its_name(lab, page
     studio = page.locator(".osprey-studio").first
     stage = studio.get_by_test_id("stage")
     expect(stage).to_have_attribute("data-ready", "true")
+    # The notebook scrolls along with the running cell, so the hand waits for the last one.
+    expect(page.locator(".jp-CodeCell .jp-InputPrompt").filter(has_text="*")).to_have_count(0)
     assert "photographs" in studio.get_by_test_id("banner").text_content()
     drag(page, stage, sweep(thing.mask), scene.image.shape[:2])
     expect(studio.get_by_test_id("answer-1-card")).to_have_attribute("data-state", "done")

@@ -65,6 +65,8 @@ export class Screen {
     this.model = model;
     this.store = store;
     this.stage = stage;
+    stage.style.aspectRatio = `${store.width} / ${store.height}`; // holds its place where it is not yet laid out
+    stage.style.width = `min(100%, ${(model.get("height") * store.width) / store.height}px)`;
     this.onFrame = onFrame;
     this.opacity = model.get("opacity");
     this.view = { zoom: 1, x: 0, y: 0 };
