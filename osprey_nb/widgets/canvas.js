@@ -215,7 +215,7 @@ export function mountCanvas(model, store, host, room, inset) {
       draft.points.push(pointer);
     } else if (last) {
       const events = event.getCoalescedEvents?.() ?? [];
-      for (const point of events.length ? events.map(screen.point) : [pointer]) stamp(point);
+      for (const each of events.length ? events : [event]) stamp(screen.point(each));
     }
     drawGuides();
   }
