@@ -286,7 +286,8 @@ def test_only_the_first_button_draws_and_the_middle_one_moves_the_picture(show):
 def test_buttons_say_what_they_do(show):
     page = show()
     unnamed = page.page.evaluate(
-        "[...document.querySelectorAll('button, input, [tabindex]')].filter((n) => !(n.ariaLabel || n.textContent.trim())).length"
+        """() => [...document.querySelectorAll("button, input, [tabindex]")]
+            .filter((node) => !node.ariaLabel && !node.textContent.trim()).length"""
     )
     assert unnamed == 0
     assert page.page.locator("[data-lm-suppress-shortcuts]").count() == 1
