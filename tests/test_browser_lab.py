@@ -116,7 +116,7 @@ def test_a_stroke_over_an_object_in_the_first_notebook_brings_its_name(lab, page
     assert "photographs" in studio.get_by_test_id("banner").text_content()
     drag(page, stage, sweep(thing.mask), scene.image.shape[:2])
     expect(studio.get_by_test_id("answer-1-card")).to_have_attribute("data-state", "done")
-    expect(studio.get_by_test_id("answer-1-short")).to_contain_text(thing.kind)
+    assert thing.kind in studio.get_by_test_id("answer-1-short").text_content()
 
     studio.get_by_test_id("answer-1-detail").click()
     expect(studio.get_by_test_id("answer-1-detailed")).to_have_text(re.compile(r"\w+ \w+"))
