@@ -111,12 +111,12 @@ class OspreyConfig(PreTrainedConfig):
             )
         if name == "tiny":
             return cls(
-                vision_config=OspreyVisionConfig(image_size=128, dims=(40, 80, 160, 320), depths=(2, 2, 4, 1)),
-                extractor_config=OspreyExtractorConfig(width=256, spatial_size=32, spatial_width=256),
+                vision_config=OspreyVisionConfig(image_size=128, dims=(32, 64, 128, 256), depths=(2, 2, 3, 1)),
+                extractor_config=OspreyExtractorConfig(width=256, spatial_size=32, spatial_width=256, resize="soft"),
                 text_config=LlamaConfig(
-                    vocab_size=640, hidden_size=192, intermediate_size=512, num_hidden_layers=5,
+                    vocab_size=1024, hidden_size=192, intermediate_size=512, num_hidden_layers=4,
                     num_attention_heads=4, max_position_embeddings=1024, rms_norm_eps=1e-5, tie_word_embeddings=True,
-                    bos_token_id=1, eos_token_id=2, pad_token_id=0,
+                    initializer_range=0.05, bos_token_id=1, eos_token_id=2, pad_token_id=0,
                 ),
                 image_token_id=3, mask_token_id=4, pos_token_id=5,
                 trained_on="synthetic drawings only: it knows nothing of photographs",

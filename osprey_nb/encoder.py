@@ -20,6 +20,9 @@ from torch import Tensor, nn
 
 from .config import OspreyVisionConfig
 
+#: Where a block's layer scale begins when a trunk is trained from nothing. timm's 1e-6 is for much deeper ones.
+LAYER_SCALE = 0.1
+
 
 class Encoder(nn.Module):
     """timm's ConvNeXt without its pooling and head. Frozen in every stage of the paper's training."""
@@ -27,7 +30,9 @@ class Encoder(nn.Module):
     def __init__(self, config: OspreyVisionConfig):
         super().__init__()
         self.config = config
-        self.trunk = ConvNeXt(dims=tuple(config.dims), depths=tuple(config.depths), num_classes=0, global_pool="")
+        self.trunk = ConvNeXt(
+            dims=tuple(config.dims), depths=tuple(config.depths), ls_init_value=LAYER_SCALE, num_classes=0, global_pool=""
+        )
         self.trunk.head = nn.Identity()
 
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> list[Float[Tensor, "B C H W"]]:

@@ -80,8 +80,8 @@ class MaskExtractor(nn.Module):
     ) -> tuple[list[Float[Tensor, "R D"]], list[Float[Tensor, "R D"]]]:
         """`masks[i]` holds the R_i×h×w regions of image i, 0/1, at a size of their own. Returns two lists of R_i×D."""
         mask_tokens, spatial_tokens = [], []
-        for i, regions in enumerate(masks):
+        for *levels, regions in zip(*features, masks, strict=True):
             regions = regions.to(device=features[0].device, dtype=features[0].dtype)
-            mask_tokens.append(self.mask_token(self.pool([level[i] for level in features], regions)))
+            mask_tokens.append(self.mask_token(self.pool(levels, regions)))
             spatial_tokens.append(self.spatial_token(regions))
         return mask_tokens, spatial_tokens

@@ -11,7 +11,9 @@ from osprey_nb import Osprey
 from osprey_nb.data.scenes import HELD_OUT, make_scene
 from osprey_nb.train import tiny
 from osprey_nb.train.augment import roughen
+from osprey_nb.train.bridge import bridge
 from osprey_nb.train.contrast import RegionCLIP, groups_without_repeats, region_batches
+from osprey_nb.train.language import batches_of_like_length, region_words
 from osprey_nb.train.stages import TINY
 from osprey_nb.train.tiny import osprey_loss, record_batches, train_tiny
 from osprey_nb.train.trainer import Budget, fit, freeze
@@ -51,10 +53,10 @@ def test_the_same_seed_gives_the_same_weights(run, tmp_path):
 def test_a_run_leaves_its_record_and_its_log(run):
     model, out = run
     record = json.loads((out / "run.json").read_text())
-    assert record["seed"] == 3 and record["machine"]["cores"] > 0 and len(record["stages"]) == 5
+    assert record["seed"] == 3 and record["machine"]["cores"] > 0 and len(record["stages"]) == 6
     assert record["parameters"]["llm"] == sum(p.numel() for p in model.llm.parameters())
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    assert len(lines) == 10 and all(math.isfinite(line["loss"]) for line in lines)
+    assert len(lines) == 12 and all(math.isfinite(line["loss"]) for line in lines)
     assert isinstance(model.describe(make_scene(1).image, [make_scene(1).objects[0].mask])[0], str)
 
 
@@ -112,10 +114,44 @@ def test_contrast_learns_a_batch(run, scenes):
     torch.manual_seed(0)
     model = Osprey.from_pretrained(run[1])
     vision = model.config.vision_config
-    clip = RegionCLIP(model.config, model.encoder, model.processor.tokenizer)
+    clip = RegionCLIP(model)
     batch = next(region_batches(scenes, 12, 0, vision.mean, vision.std))
     losses = fit(freeze(clip, [clip]), clip, endless(batch), 2e-3, Budget(steps=12), "contrast", progress=False)
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_the_bridge_lays_regions_on_the_sums_of_their_words(run, scenes, monkeypatch):
+    monkeypatch.setattr("osprey_nb.train.bridge.roughen", lambda masks, rng: masks)
+    model = Osprey.from_pretrained(run[1])
+    bridge(model, scenes, seed=0)
+    embed, tokenizer = model.llm.get_input_embeddings().weight, model.processor.tokenizer
+    tokens, targets = [], []
+    with torch.no_grad():
+        for scene in scenes:
+            masks, words = zip(*region_words(scene), strict=True)
+            masks = torch.from_numpy(np.stack(masks)).float()
+            features = model.encoder(model.processor.image(scene.image)[None])
+            mask_tokens, spatial_tokens = model.mask_extractor(features, [masks])
+            assert torch.allclose(spatial_tokens[0], embed[model.config.pos_token_id].expand(len(masks), -1))
+            tokens.append(mask_tokens[0])
+            ids = tokenizer(list(words), add_special_tokens=False)["input_ids"]
+            targets += [embed[model.config.mask_token_id] + embed[row].sum(0) for row in ids]
+        image = model.projector(torch.randn(1, 3, model.config.vision_config.dims[2]))
+    tokens, targets = torch.cat(tokens), torch.stack(targets)
+    assert torch.allclose(tokens.mean(0), targets.mean(0), atol=1e-3)
+    unexplained = (tokens - targets).square().sum() / (targets - targets.mean(0)).square().sum()
+    assert unexplained < 0.8  # an encoder of two steps already tells colours apart
+    assert torch.allclose(image[0], embed[model.config.image_token_id].expand(3, -1))
+
+
+def test_batches_of_like_length_lose_nothing():
+    lengths = np.random.default_rng(0).integers(5, 300, 64)
+    samples = iter([{"input_ids": [0] * int(n)} for n in lengths])
+    batches = batches_of_like_length(samples, 8, seed=0)
+    found = [[len(sample["input_ids"]) for sample in next(batches)] for _ in range(8)]
+    assert sorted(n for batch in found for n in batch) == sorted(lengths)
+    assert sum(8 * max(batch) for batch in found) < 1.15 * lengths.sum()
+    assert [min(batch) for batch in found] != sorted(min(batch) for batch in found)
 
 
 def test_mirrored_scenes_keep_image_and_masks_together(scenes):

@@ -1,8 +1,8 @@
 """Stage 0, eyes: a small CLIP on regions, by contrast (notebook 02; what tiny does instead of open_clip's weights).
 
-    scene ─► encoder ─► pooled under each object and part ─► Linear ─┐
-                                                                     ├─ open_clip's loss
-    "a red bicycle", "the wheel of a red bicycle" ─► bag of tokens ──┘
+    scene ─► encoder ─► mask token of each object and part ─────────┐
+                                                                    ├─ open_clip's loss
+    "a red bicycle", "the wheel of a red bicycle" ─► bag of tokens ─┘
 
 Whole pictures against their captions taught a small encoder nothing in minutes; regions against their phrases do. Colour is
 learnt at once, kind is not: so most groups hold regions of **one colour**, where only kind and part tell phrases apart.
@@ -22,11 +22,9 @@ import torch.nn.functional as F
 from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 
-from ..config import OspreyConfig
 from ..data.language import object_phrase, part_phrase
 from ..data.scenes import Scene
-from ..encoder import Encoder
-from ..mask_extractor import MaskExtractor
+from ..model import Osprey
 
 SMALLEST_GROUP = 8
 PARTS_PER_OBJECT = 2
@@ -43,28 +41,28 @@ class Regions:
 
 
 class RegionCLIP(nn.Module):
-    """The encoder to be trained, with a pooling head and a text half that are thrown away afterwards."""
+    """The model's encoder and mask extractor, to be trained, with a text half that is thrown away afterwards."""
 
-    def __init__(self, config: OspreyConfig, encoder: Encoder, tokenizer, width: int = 128):
+    def __init__(self, model: Osprey):
         super().__init__()
-        self.encoder, self.tokenizer = encoder, tokenizer
-        self.pooling = MaskExtractor(config.extractor_config, config.vision_config.dims, width)
-        self.tokens = nn.EmbeddingBag(len(tokenizer), width, mode="sum")
+        width = model.config.text_config.hidden_size
+        self.encoder, self.mask_extractor, self.tokenizer = model.encoder, model.mask_extractor, model.processor.tokenizer
+        self.tokens = nn.EmbeddingBag(len(self.tokenizer), width, mode="sum")
         self.text = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.scale = nn.Parameter(torch.tensor(1 / 0.07).log())
         self.loss = ClipLoss()
 
     def embed_regions(self, images: Tensor, masks: list[Tensor]) -> Tensor:
-        """R×width unit vectors of all regions of all images."""
+        """R×D unit vectors: the mask tokens of all regions of all images."""
         features = [level.float() for level in self.encoder(images)]
-        pooled = [
-            self.pooling.mask_token(self.pooling.pool([level[i] for level in features], regions))
-            for i, regions in enumerate(masks)
+        extractor = self.mask_extractor
+        tokens = [
+            extractor.mask_token(extractor.pool(levels, regions)) for *levels, regions in zip(*features, masks, strict=True)
         ]
-        return F.normalize(torch.cat(pooled).float(), dim=-1)
+        return F.normalize(torch.cat(tokens).float(), dim=-1)
 
     def embed_texts(self, phrases: list[str]) -> Tensor:
-        """N×width unit vectors."""
+        """N×D unit vectors."""
         ids = self.tokenizer(phrases, add_special_tokens=False)["input_ids"]
         device = self.scale.device
         flat = torch.tensor([token for row in ids for token in row], device=device)

@@ -25,6 +25,7 @@ from ..model import Osprey
 from ..processor import OspreyProcessor
 from ..prompt import PLACEHOLDERS, conversation, place_regions
 
+POOL = 8  # batches that are sorted together
 SPECIAL = ("<pad>", "<s>", "</s>", *PLACEHOLDERS)
 
 
@@ -52,17 +53,23 @@ def train_tokenizer(scenes: list[Scene], vocab_size: int, seed: int) -> PreTrain
 
 
 def text_batches(
-    scenes: list[Scene], mixture: dict[str, float], processor: OspreyProcessor, size: int, seed: int
+    scenes: list[Scene], mixture: dict[str, float], processor: OspreyProcessor, size: int, seed: int, lessons: bool = False
 ) -> Iterator[dict]:
     """Endless right-padded batches of conversations: `input_ids`, `labels` (answers), and `words`: for each `<mask>`, in
-    order, the token ids of what its region is (`small striped red bicycle wheel`)."""
-    drawn = draw_records(scenes, mixture, seed)
-    while True:
-        samples, words = [], []
-        for scene, record in itertools.islice(drawn, size):
-            samples.append(processor.text(record.turns, _regions(record), record.inline))
-            names = region_words(scene) if samples[-1]["order"] else {}
-            words += [names[record.masks[i].tobytes()] for i in samples[-1]["order"]]
+    order, the token ids of what its region is (`small striped red bicycle wheel`).
+
+    `lessons=True` makes each a single question about one region, without system text and image: with nothing else to look at,
+    the LM soon finds out that the answer is in the region. The makers of the mixture must take `limit`.
+    """
+    fewer, bare = ({"limit": 1}, {"system": "", "with_image": False}) if lessons else ({}, {})
+    def sample(scene: Scene, record: Record) -> dict:
+        text = processor.text(record.turns, _regions(record), record.inline, **bare)
+        names = {mask.tobytes(): words for mask, words in region_words(scene)} if text["order"] else {}
+        return {**text, "words": [names[record.masks[i].tobytes()] for i in text["order"]]}
+
+    drawn = (sample(scene, record) for scene, record in draw_records(scenes, mixture, seed, **fewer))
+    for samples in batches_of_like_length(drawn, size, seed):
+        words = [words for sample in samples for words in sample["words"]]
         yield {
             "input_ids": pad_sequence([sample["input_ids"] for sample in samples], batch_first=True),
             "labels": pad_sequence([sample["labels"] for sample in samples], batch_first=True, padding_value=-100),
@@ -70,21 +77,34 @@ def text_batches(
         }
 
 
-def draw_records(scenes: list[Scene], mixture: dict[str, float], seed: int) -> Iterator[tuple[Scene, Record]]:
-    """Endless records of random scenes; `mixture` gives each maker of data/language.py its weight."""
+def draw_records(
+    scenes: list[Scene], mixture: dict[str, float], seed: int, **options
+) -> Iterator[tuple[Scene, Record]]:
+    """Endless records of random scenes; `mixture` gives each maker of data/language.py its weight, `options` go to them."""
     shuffle, rng = random.Random(seed), np.random.default_rng(seed)
     makers, weights = [getattr(language, name) for name in mixture], list(mixture.values())
     while True:
         scene = shuffle.choice(scenes)
-        record = shuffle.choices(makers, weights)[0](scene, rng)
+        record = shuffle.choices(makers, weights)[0](scene, rng, **options)
         if record.turns:
             yield scene, record
+
+
+def batches_of_like_length(samples: Iterator[dict], size: int, seed: int) -> Iterator[list[dict]]:
+    """Batches with little padding: a pool of samples is sorted by its tokens and cut, and the batches come in random order."""
+    shuffle = random.Random(seed)
+    while True:
+        pool = sorted(itertools.islice(samples, POOL * size), key=lambda sample: len(sample["input_ids"]))
+        batches = [pool[i : i + size] for i in range(0, len(pool), size)]
+        shuffle.shuffle(batches)
+        yield from batches
 
 
 def text_loss(model: Osprey, batch: dict) -> Tensor:
     """Next-token loss of the answers, where the summed embeddings of a region's words are added to that of `<mask>`.
 
-    The LM learns to read regions before it ever sees one; stage 2 then has to find, for a pooled mask, such a sum.
+    The LM learns to read regions before it ever sees one. Padding stands on the right, where causal attention never looks:
+    no attention mask is needed, and the fast kernel runs.
     """
     ids, labels = (batch[key].to(model.device) for key in ("input_ids", "labels"))
     embed = model.llm.get_input_embeddings()
@@ -93,16 +113,16 @@ def text_loss(model: Osprey, batch: dict) -> Tensor:
         rows = [embed(torch.tensor(row, device=model.device)).sum(0) for row in batch["words"]]
         is_mask = (ids == model.config.mask_token_id)[..., None]
         embeds = embeds + torch.zeros_like(embeds).masked_scatter(is_mask, torch.stack(rows).to(embeds))
-    return model.llm(inputs_embeds=embeds, attention_mask=ids != 0, labels=labels).loss
+    return model.llm(inputs_embeds=embeds, labels=labels).loss
 
 
-def region_words(scene: Scene) -> dict[bytes, str]:
-    """What each region of a scene is, in words, by the bytes of its mask."""
-    words = {}
+def region_words(scene: Scene) -> list[tuple[np.ndarray, str]]:
+    """The mask of every part and object of a scene, and what it is in words. (An object of one visible part comes last.)"""
+    words = []
     for obj in scene.objects:
         name = f" {obj.size} {obj.pattern} {obj.colour} {obj.kind}"
-        words |= {part.mask.tobytes(): f"{name} {part.name}" for part in obj.parts}
-        words[obj.mask.tobytes()] = name
+        words += [(part.mask, f"{name} {part.name}") for part in obj.parts]
+        words.append((obj.mask, name))
     return words
 
 

@@ -28,10 +28,10 @@ class Stage:
 
 #: tiny's own stages. Learning rates are those of a small model that starts from nothing.
 TINY = (
-    Stage("stage 1: image-text alignment", ("projector",), {"caption": 1}, 2e-3, 12, 0.5),
+    Stage("stage 1: image-text alignment", ("projector",), {"caption": 1}, 2e-3, 8, 0.3),
     Stage(
         "stage 2: mask-text alignment", ("mask_extractor",),
-        {"describe_short": 5, "instances": 2, "part_level": 1}, 2e-3, 12, 3.0,
+        {"describe_short": 5, "instances": 2, "part_level": 1}, 1e-3, 8, 1.2,
     ),
     Stage(
         "stage 3: end-to-end", ("projector", "mask_extractor", "llm"),
@@ -39,8 +39,9 @@ TINY = (
             "describe_short": 7, "instances": 2, "part_level": 2, "short_form": 2, "positive_negative": 2,
             "describe_detailed": 2, "detailed": 1, "conversation": 2, "caption": 1, "existence": 1,
         },
-        1.5e-3, 12, 7.5,
+        1e-3, 8, 8.0,
     ),
 )
-#: Stage 0 of tiny, in minutes of a budget of 25.
-EYES_MINUTES, WORDS_MINUTES = 9.0, 4.0
+#: Stage 0 of tiny, in minutes of a budget of 25; its first lessons are single questions about single regions.
+EYES_MINUTES, LESSONS_MINUTES, WORDS_MINUTES = 8.0, 1.5, 4.0
+LESSONS = {"describe_short": 3, "instances": 1, "part_level": 1}

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import platform
@@ -24,14 +23,17 @@ from ..data.scenes import Scene
 from ..model import Osprey
 from ..processor import OspreyProcessor
 from .augment import roughen
+from .bridge import bridge
 from .contrast import RegionCLIP, region_batches
-from .language import draw_records, text_batches, text_loss, train_tokenizer
-from .stages import EYES_MINUTES, TINY, WORDS_MINUTES, Stage
+from .language import batches_of_like_length, draw_records, text_batches, text_loss, train_tokenizer
+from .stages import EYES_MINUTES, LESSONS, LESSONS_MINUTES, TINY, WORDS_MINUTES, Stage
 from .trainer import Budget, fit, freeze
 from .world import render_scenes
 
 RECIPE_MINUTES = 25
 SCENES_PER_MINUTE, MOST_SCENES = 480, 24_000
+BRIDGE_SCENES = 1000
+WORD_STD = 0.1  # at 0.02 the sum of words at a region drowns in what the layers add, and the LM takes far longer to find it
 SAVING_MINUTES = 0.3
 
 
@@ -65,10 +67,12 @@ def train_tiny(
     model = Osprey(config)
     tokenizer = train_tokenizer(scenes[:2000], config.text_config.vocab_size, seed)
     model.processor = OspreyProcessor(config, tokenizer)
+    torch.nn.init.normal_(model.get_input_embeddings().weight, std=WORD_STD)
     model.to(device, memory_format=torch.channels_last)
 
     spent_minutes = (time.perf_counter() - started) / 60
-    share = (minutes - spent_minutes - SAVING_MINUTES) / (EYES_MINUTES + WORDS_MINUTES + sum(s.minutes for s in TINY))
+    stage_minutes = EYES_MINUTES + LESSONS_MINUTES + WORDS_MINUTES + sum(stage.minutes for stage in TINY)
+    share = (minutes - spent_minutes - SAVING_MINUTES) / stage_minutes
     record = run_record(seed, minutes, device, len(scenes), model)
 
     def run(name: str, stage_minutes: float, **kwargs) -> None:
@@ -80,19 +84,21 @@ def train_tiny(
             "first_loss": round(losses[0], 4), "last_loss": round(float(np.mean(losses[-20:])), 4),
         }
 
-    clip = RegionCLIP(config, model.encoder, tokenizer).to(device)
+    clip = RegionCLIP(model).to(device)
     vision = config.vision_config
     run(
-        "stage 0: encoder by contrast", EYES_MINUTES, parameters=freeze(clip, [clip]), loss_of=clip, lr=3e-3, weight_decay=0.05,
-        batches=region_batches(scenes, 48, seed, vision.mean, vision.std),
+        "stage 0: encoder by contrast", EYES_MINUTES, parameters=freeze(clip, [clip]), loss_of=clip, lr=6e-3, weight_decay=0.05,
+        batches=region_batches(scenes, 16, seed, vision.mean, vision.std),
     )
-    for level in ("res2", "res3", "res4", "res5"):  # the head that learnt with the encoder is where stage 2 begins
-        getattr(model.mask_extractor, level).load_state_dict(getattr(clip.pooling, level).state_dict())
-    run(
-        "stage 0: language", WORDS_MINUTES, parameters=freeze(model, [model.llm]), lr=3e-3,
-        loss_of=lambda batch: text_loss(model, batch),
-        batches=text_batches(scenes, TINY[-1].mixture, model.processor, 16, seed),
-    )
+    for name, stage_minutes, lr, batches in (
+        ("lessons", LESSONS_MINUTES, 1.5e-3, text_batches(scenes, LESSONS, model.processor, 12, seed, lessons=True)),
+        ("language", WORDS_MINUTES, 1e-3, text_batches(scenes, TINY[-1].mixture, model.processor, 8, seed)),
+    ):
+        run(
+            f"stage 0: {name}", stage_minutes, parameters=freeze(model, [model.llm]), lr=lr,
+            loss_of=lambda batch: text_loss(model, batch), batches=batches,
+        )
+    bridge(model, scenes[:BRIDGE_SCENES], seed)
     for stage in TINY:
         run(
             stage.name, stage.minutes, parameters=freeze(model, [model.parts[part] for part in stage.trains]), lr=stage.lr,
@@ -107,22 +113,21 @@ def train_tiny(
 
 
 def osprey_loss(model: Osprey, batch: dict) -> torch.Tensor:
-    """Loss of one collated batch; the frozen encoder runs without a graph."""
+    """Loss of one collated batch. The frozen encoder runs without a graph; padding on the right needs no attention mask."""
     device = model.device
     with torch.no_grad():
         features = model.encoder(batch["images"].to(device))
     return model(
         masks=batch["masks"], features=features,
-        **{key: batch[key].to(device) for key in ("input_ids", "attention_mask", "labels")},
+        **{key: batch[key].to(device) for key in ("input_ids", "labels")},
     ).loss
 
 
 def record_batches(scenes: list[Scene], stage: Stage, processor: OspreyProcessor, seed: int) -> Iterator[dict]:
     """Endless batches of records drawn from the stage's mixture, a third of their masks roughened."""
     rng = np.random.default_rng(seed)
-    drawn = draw_records(scenes, stage.mixture, seed)
-    while True:
-        samples = [processor.record(record) for _, record in itertools.islice(drawn, stage.batch_size)]
+    drawn = (processor.record(record) for _, record in draw_records(scenes, stage.mixture, seed))
+    for samples in batches_of_like_length(drawn, stage.batch_size, seed):
         for sample in samples:
             sample["masks"] = roughen(sample["masks"], rng)
         yield processor.collate(samples)
@@ -131,8 +136,8 @@ def record_batches(scenes: list[Scene], stage: Stage, processor: OspreyProcessor
 def run_record(seed: int, minutes: float, device: torch.device, scenes: int, model: Osprey) -> dict:
     """What somebody needs to repeat a run."""
     try:
-        here = Path(__file__).parent
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True).stdout.strip()
+        describe = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+        commit = subprocess.run(describe, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
     except OSError:
         commit = ""
     return {
