@@ -13,8 +13,8 @@ from osprey_nb.train import tiny
 from osprey_nb.train.augment import roughen
 from osprey_nb.train.bridge import bridge
 from osprey_nb.train.contrast import RegionCLIP, groups_without_repeats, region_batches
-from osprey_nb.train.language import batches_of_like_length, region_words
-from osprey_nb.train.stages import TINY
+from osprey_nb.train.language import batches_of_like_length, region_words, text_batches, text_loss
+from osprey_nb.train.stages import LESSONS, TINY
 from osprey_nb.train.tiny import osprey_loss, record_batches, train_tiny
 from osprey_nb.train.trainer import Budget, fit, freeze
 
@@ -152,6 +152,30 @@ def test_batches_of_like_length_lose_nothing():
     assert sorted(n for batch in found for n in batch) == sorted(lengths)
     assert sum(8 * max(batch) for batch in found) < 1.15 * lengths.sum()
     assert [min(batch) for batch in found] != sorted(min(batch) for batch in found)
+
+
+def test_a_lesson_is_one_bare_question_about_one_region(run, scenes):
+    processor = run[0].processor
+    batch = next(text_batches(scenes, LESSONS, processor, 12, 0, lessons=True))
+    texts = processor.tokenizer.batch_decode(batch["input_ids"])
+    assert len(batch["words"]) == len(texts) == 12
+    assert all(text.count("<mask><pos>") == text.count("USER:") == 1 for text in texts)
+    assert not any("<image>" in text or "curious" in text for text in texts)
+
+
+def test_padding_on_the_right_needs_no_attention_mask(run, scenes):
+    model = run[0]
+    batch = next(record_batches(scenes, TINY[-1], model.processor, 2))
+    assert not batch["attention_mask"].all()
+    with torch.no_grad():
+        masked = model(**batch).loss
+        torch.testing.assert_close(osprey_loss(model, batch), masked, atol=1e-5, rtol=1e-5)
+        words = next(text_batches(scenes, TINY[-1].mixture, model.processor, 8, 2))
+        padded = {
+            "input_ids": torch.nn.functional.pad(words["input_ids"], (0, 9)), "words": words["words"],
+            "labels": torch.nn.functional.pad(words["labels"], (0, 9), value=-100),
+        }
+        torch.testing.assert_close(text_loss(model, padded), text_loss(model, words), atol=1e-5, rtol=1e-5)
 
 
 def test_mirrored_scenes_keep_image_and_masks_together(scenes):

@@ -62,6 +62,7 @@ def text_batches(
     the LM soon finds out that the answer is in the region. The makers of the mixture must take `limit`.
     """
     fewer, bare = ({"limit": 1}, {"system": "", "with_image": False}) if lessons else ({}, {})
+
     def sample(scene: Scene, record: Record) -> dict:
         text = processor.text(record.turns, _regions(record), record.inline, **bare)
         names = {mask.tobytes(): words for mask, words in region_words(scene)} if text["order"] else {}

@@ -34,7 +34,7 @@ RECIPE_MINUTES = 25
 SCENES_PER_MINUTE, MOST_SCENES = 480, 24_000
 BRIDGE_SCENES = 1000
 WORD_STD = 0.1  # at 0.02 the sum of words at a region drowns in what the layers add, and the LM takes far longer to find it
-SAVING_MINUTES = 0.3
+REST_MINUTES = 0.8  # the bridge, and saving
 
 
 def train_tiny(
@@ -71,8 +71,8 @@ def train_tiny(
     model.to(device, memory_format=torch.channels_last)
 
     spent_minutes = (time.perf_counter() - started) / 60
-    stage_minutes = EYES_MINUTES + LESSONS_MINUTES + WORDS_MINUTES + sum(stage.minutes for stage in TINY)
-    share = (minutes - spent_minutes - SAVING_MINUTES) / stage_minutes
+    all_stages = EYES_MINUTES + LESSONS_MINUTES + WORDS_MINUTES + sum(stage.minutes for stage in TINY)
+    share = (minutes - spent_minutes - REST_MINUTES) / all_stages
     record = run_record(seed, minutes, device, len(scenes), model)
 
     def run(name: str, stage_minutes: float, **kwargs) -> None:
