@@ -102,6 +102,17 @@ def short_form(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record
     return record(scene, "osprey_short_form", regions, shuffled(rng, turns), inline=False)
 
 
+def naming(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record:
+    """Two objects or more, each asked for its kind twice, in random order: only the number says which one is meant."""
+    objects = shuffled(rng, scene.objects)
+    regions = [Region(obj) for obj in objects[: int(rng.integers(2, limit + 1))]]
+    questions = ("What is {}?", "What kind of object is {}?", "What is the category of {}?")
+    turns = [
+        (f"{pick(rng, questions).format(f'<region{i}>')} {ONE_WORD}", region.obj.kind) for i, region in enumerate(regions, 1)
+    ]
+    return record(scene, "osprey_short_form", regions, shuffled(rng, 2 * turns), inline=False)
+
+
 def conversation(scene: Scene, rng: np.random.Generator) -> Record:
     """Two to four turns about two or three objects: what they are, where, and how they compare."""
     regions = [Region(obj) for obj in shuffled(rng, scene.objects)[: int(rng.integers(2, 4))]]

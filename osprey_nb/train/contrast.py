@@ -47,8 +47,7 @@ class RegionCLIP(nn.Module):
         super().__init__()
         width = model.config.text_config.hidden_size
         self.encoder, self.mask_extractor, self.tokenizer = model.encoder, model.mask_extractor, model.processor.tokenizer
-        self.tokens = nn.EmbeddingBag(len(self.tokenizer), width, mode="sum")
-        self.text = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.words = nn.EmbeddingBag(len(self.tokenizer), width, mode="sum")
         self.scale = nn.Parameter(torch.tensor(1 / 0.07).log())
         self.loss = ClipLoss()
 
@@ -62,13 +61,12 @@ class RegionCLIP(nn.Module):
         return F.normalize(torch.cat(tokens).float(), dim=-1)
 
     def embed_texts(self, phrases: list[str]) -> Tensor:
-        """N×D unit vectors."""
+        """N×D unit vectors: the direction of the sum of a phrase's words."""
         ids = self.tokenizer(phrases, add_special_tokens=False)["input_ids"]
         device = self.scale.device
         flat = torch.tensor([token for row in ids for token in row], device=device)
         offsets = torch.tensor([0, *(len(row) for row in ids[:-1])], device=device).cumsum(0)
-        bag = self.tokens(flat, offsets)
-        return F.normalize((bag + self.text(bag)).float(), dim=-1)
+        return F.normalize(self.words(flat, offsets).float(), dim=-1)
 
     def forward(self, batch: Regions) -> Tensor:
         """Mean of open_clip's loss over the groups, weighted by their size."""
@@ -99,7 +97,7 @@ def groups_without_repeats(phrases: list[str], colours: list[str]) -> list[list[
 
 def region_batches(scenes: list[Scene], size: int, seed: int, mean, std) -> Iterator[Regions]:
     """Endless shuffled batches of scenes, half of them mirrored, with all objects and some parts of each."""
-    rng = random.Random(seed)
+    rng, wording = random.Random(seed), np.random.default_rng(seed)
     mean, std = (torch.tensor(v)[:, None, None] * 255 for v in (mean, std))
     order: list[Scene] = []
     while True:
@@ -112,8 +110,8 @@ def region_batches(scenes: list[Scene], size: int, seed: int, mean, std) -> Iter
             chosen = []
             for obj in scene.objects:
                 parts = rng.sample(obj.parts, min(PARTS_PER_OBJECT, len(obj.parts)))
-                chosen += [(obj.mask, object_phrase(obj), obj.colour)]
-                chosen += [(part.mask, part_phrase(obj, part), obj.colour) for part in parts]
+                chosen += [(obj.mask, object_phrase(obj, wording), obj.colour)]
+                chosen += [(part.mask, part_phrase(obj, part, wording), obj.colour) for part in parts]
             masks = np.stack([mask for mask, _, _ in chosen])
             image, side = scene.image, -1 if rng.random() < 0.5 else 1
             images.append(torch.from_numpy(image[:, ::side].copy()).permute(2, 0, 1))

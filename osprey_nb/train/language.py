@@ -1,7 +1,7 @@
 """Stage 0, words: a small BPE tokenizer and a small LM that speaks the scene language before it sees anything (notebook 05).
 
     records of scenes ─► conversations as text ─┬─► byte-level BPE
-                                                └─► next-token loss on the answers; a region is the sum of its words
+                                                └─► next-token loss on the answers; a region is a blurred sum of its words
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ..processor import OspreyProcessor
 from ..prompt import PLACEHOLDERS, conversation, place_regions
 
 POOL = 8  # batches that are sorted together
+BLUR = 0.1  # standard deviation of the noise on every number of a sum of words
 SPECIAL = ("<pad>", "<s>", "</s>", *PLACEHOLDERS)
 
 
@@ -53,15 +54,15 @@ def train_tokenizer(scenes: list[Scene], vocab_size: int, seed: int) -> PreTrain
 
 
 def text_batches(
-    scenes: list[Scene], mixture: dict[str, float], processor: OspreyProcessor, size: int, seed: int, lessons: bool = False
+    scenes: list[Scene], mixture: dict[str, float], processor: OspreyProcessor, size: int, seed: int, limit: int | None = None
 ) -> Iterator[dict]:
-    """Endless right-padded batches of conversations: `input_ids`, `labels` (answers), and `words`: for each `<mask>`, in
-    order, the token ids of what its region is (`small striped red bicycle wheel`).
+    """Endless right-padded batches of conversations: `input_ids`, `labels` (answers), and `words`: R×V, for each `<mask>`, in
+    order, how often each token stands in what its region is (`small striped red bicycle wheel`).
 
-    `lessons=True` makes each a single question about one region, without system text and image: with nothing else to look at,
-    the LM soon finds out that the answer is in the region. The makers of the mixture must take `limit`.
+    `limit` makes lessons of them: at most so many regions, without system text and image. With nothing else to look at, the
+    LM soon finds out that the answer is in the region. The makers of the mixture must take `limit`.
     """
-    fewer, bare = ({"limit": 1}, {"system": "", "with_image": False}) if lessons else ({}, {})
+    fewer, bare = ({"limit": limit}, {"system": "", "with_image": False}) if limit else ({}, {})
 
     def sample(scene: Scene, record: Record) -> dict:
         text = processor.text(record.turns, _regions(record), record.inline, **bare)
@@ -70,11 +71,10 @@ def text_batches(
 
     drawn = (sample(scene, record) for scene, record in draw_records(scenes, mixture, seed, **fewer))
     for samples in batches_of_like_length(drawn, size, seed):
-        words = [words for sample in samples for words in sample["words"]]
         yield {
             "input_ids": pad_sequence([sample["input_ids"] for sample in samples], batch_first=True),
             "labels": pad_sequence([sample["labels"] for sample in samples], batch_first=True, padding_value=-100),
-            "words": processor.tokenizer(words, add_special_tokens=False)["input_ids"] if words else [],
+            "words": word_counts([words for sample in samples for words in sample["words"]], processor),
         }
 
 
@@ -102,29 +102,37 @@ def batches_of_like_length(samples: Iterator[dict], size: int, seed: int) -> Ite
 
 
 def text_loss(model: Osprey, batch: dict) -> Tensor:
-    """Next-token loss of the answers, where the summed embeddings of a region's words are added to that of `<mask>`.
+    """Next-token loss of the answers, where a blurred sum of the embeddings of a region's words is added to that of `<mask>`.
 
-    The LM learns to read regions before it ever sees one. Padding stands on the right, where causal attention never looks:
-    no attention mask is needed, and the fast kernel runs.
+    The LM learns to read regions before it ever sees one. Blurred, because real mask tokens will only come near such sums.
+    Padding stands on the right, where causal attention never looks: no attention mask is needed, and the fast kernel runs.
     """
-    ids, labels = (batch[key].to(model.device) for key in ("input_ids", "labels"))
+    ids, labels, words = (batch[key].to(model.device) for key in ("input_ids", "labels", "words"))
     embed = model.llm.get_input_embeddings()
-    embeds = embed(ids)
-    if batch["words"]:
-        rows = [embed(torch.tensor(row, device=model.device)).sum(0) for row in batch["words"]]
-        is_mask = (ids == model.config.mask_token_id)[..., None]
-        embeds = embeds + torch.zeros_like(embeds).masked_scatter(is_mask, torch.stack(rows).to(embeds))
+    sums = words @ embed.weight
+    sums = sums + BLUR * torch.randn_like(sums)
+    embeds, is_mask = embed(ids), (ids == model.config.mask_token_id)[..., None]
+    embeds = embeds + torch.zeros_like(embeds).masked_scatter(is_mask, sums.to(embeds))
     return model.llm(inputs_embeds=embeds, labels=labels).loss
 
 
 def region_words(scene: Scene) -> list[tuple[np.ndarray, str]]:
-    """The mask of every part and object of a scene, and what it is in words. (An object of one visible part comes last.)"""
+    """The mask of every part and object of a scene, and what it is in words: ` small striped red bicycle wheel`."""
     words = []
     for obj in scene.objects:
         name = f" {obj.size} {obj.pattern} {obj.colour} {obj.kind}"
         words += [(part.mask, f"{name} {part.name}") for part in obj.parts]
         words.append((obj.mask, name))
     return words
+
+
+def word_counts(words: list[str], processor: OspreyProcessor) -> Tensor:
+    """R×V: how often each token of the vocabulary stands in each text."""
+    counts = torch.zeros(len(words), processor.config.text_config.vocab_size)
+    ids = processor.tokenizer(words, add_special_tokens=False)["input_ids"] if words else []
+    for row, tokens in zip(counts, ids, strict=True):
+        row += torch.bincount(torch.tensor(tokens, dtype=torch.long), minlength=len(row))
+    return counts
 
 
 def _regions(record) -> int:

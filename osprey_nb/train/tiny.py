@@ -26,13 +26,13 @@ from .augment import roughen
 from .bridge import bridge
 from .contrast import RegionCLIP, region_batches
 from .language import batches_of_like_length, draw_records, text_batches, text_loss, train_tokenizer
-from .stages import EYES_MINUTES, LESSONS, LESSONS_MINUTES, TINY, WORDS_MINUTES, Stage
+from .stages import EYES_MINUTES, LESSONS, TINY, WORDS_MINUTES, Stage
 from .trainer import Budget, fit, freeze
 from .world import render_scenes
 
 RECIPE_MINUTES = 25
 SCENES_PER_MINUTE, MOST_SCENES = 480, 24_000
-BRIDGE_SCENES = 1000
+BRIDGE_SCENES = 1500
 WORD_STD = 0.1  # at 0.02 the sum of words at a region drowns in what the layers add, and the LM takes far longer to find it
 REST_MINUTES = 0.8  # the bridge, and saving
 
@@ -71,7 +71,8 @@ def train_tiny(
     model.to(device, memory_format=torch.channels_last)
 
     spent_minutes = (time.perf_counter() - started) / 60
-    all_stages = EYES_MINUTES + LESSONS_MINUTES + WORDS_MINUTES + sum(stage.minutes for stage in TINY)
+    lessons_minutes = sum(lesson_minutes for *_, lesson_minutes in LESSONS.values())
+    all_stages = EYES_MINUTES + lessons_minutes + WORDS_MINUTES + sum(stage.minutes for stage in TINY)
     share = (minutes - spent_minutes - REST_MINUTES) / all_stages
     record = run_record(seed, minutes, device, len(scenes), model)
 
@@ -90,14 +91,11 @@ def train_tiny(
         "stage 0: encoder by contrast", EYES_MINUTES, parameters=freeze(clip, [clip]), loss_of=clip, lr=6e-3, weight_decay=0.05,
         batches=region_batches(scenes, 16, seed, vision.mean, vision.std),
     )
-    for name, stage_minutes, lr, batches in (
-        ("lessons", LESSONS_MINUTES, 1.5e-3, text_batches(scenes, LESSONS, model.processor, 12, seed, lessons=True)),
-        ("language", WORDS_MINUTES, 1e-3, text_batches(scenes, TINY[-1].mixture, model.processor, 8, seed)),
-    ):
-        run(
-            f"stage 0: {name}", stage_minutes, parameters=freeze(model, [model.llm]), lr=lr,
-            loss_of=lambda batch: text_loss(model, batch), batches=batches,
-        )
+    talk = {"parameters": freeze(model, [model.llm]), "loss_of": lambda batch: text_loss(model, batch)}
+    for name, (mixture, limit, lesson_minutes) in LESSONS.items():
+        run(name, lesson_minutes, **talk, lr=1.5e-3, batches=text_batches(scenes, mixture, model.processor, 12, seed, limit))
+    conversations = text_batches(scenes, TINY[-1].mixture, model.processor, 8, seed)
+    run("stage 0: language", WORDS_MINUTES, **talk, lr=1e-3, batches=conversations)
     bridge(model, scenes[:BRIDGE_SCENES], seed)
     for stage in TINY:
         run(
