@@ -20,6 +20,7 @@ import transformers
 
 from ..config import OspreyConfig
 from ..data.scenes import Scene
+from ..doctor import processor_name
 from ..model import Osprey
 from ..processor import OspreyProcessor
 from .augment import roughen
@@ -142,17 +143,10 @@ def run_record(seed: int, minutes: float, device: torch.device, scenes: int, mod
         "command": f"osprey-nb train tiny --minutes {minutes:g} --seed {seed}",
         "date": time.strftime("%Y-%m-%d"), "commit": commit or None, "seed": seed, "budget_minutes": minutes,
         "machine": {
-            "device": torch.cuda.get_device_name() if device.type == "cuda" else _cpu(), "cores": os.cpu_count(),
+            "device": torch.cuda.get_device_name() if device.type == "cuda" else processor_name(), "cores": os.cpu_count(),
             "system": platform.system(), "python": platform.python_version(),
         },
         "torch": torch.__version__, "transformers": transformers.__version__, "scenes": scenes,
         "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in model.parts.items()},
         "stages": {},
     }
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
