@@ -35,7 +35,7 @@ class Encoder(nn.Module):
         )
         self.trunk.head = nn.Identity()
 
-    def forward(self, images: Float[Tensor, "B 3 S S"]) -> list[Float[Tensor, "B C H W"]]:
+    def forward(self, images: Float[Tensor, "B 3 S S"]) -> list[Float[Tensor, "B _C _H _W"]]:
         """Normalised images, S a multiple of 32, to [res2, res3, res4, res5]."""
         x = self.trunk.stem(images)
         levels = []

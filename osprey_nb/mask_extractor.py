@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -53,18 +55,20 @@ class SpatialMLP(nn.Module):
 class MaskExtractor(nn.Module):
     """Mask token (what is under the mask) and spatial token (where it is, and its outline)."""
 
-    def __init__(self, config: OspreyExtractorConfig, dims: list[int], llm_width: int):
+    def __init__(self, config: OspreyExtractorConfig, dims: Sequence[int], llm_width: int):
         super().__init__()
         self.config = config
         self.res2, self.res3, self.res4, self.res5 = (nn.Linear(dim, config.width) for dim in dims)
         self.feat_linear = nn.Linear(config.width, llm_width)
         self.mask_linear = SpatialMLP(config.spatial_size**2, config.spatial_width, llm_width)
 
-    def pool(self, features: list[Float[Tensor, "C H W"]], masks: Float[Tensor, "R h w"]) -> list[Float[Tensor, "R C"]]:
+    def pool(
+        self, features: list[Float[Tensor, "_C _H _W"]], masks: Float[Tensor, "R h w"]
+    ) -> list[Float[Tensor, "R _C"]]:
         """One pooled vector per region and level."""
         return [mask_pool(feature, masks, self.config.resize) for feature in features]
 
-    def mask_token(self, pooled: list[Float[Tensor, "R C"]]) -> Float[Tensor, "R D"]:
+    def mask_token(self, pooled: list[Float[Tensor, "R _C"]]) -> Float[Tensor, "R D"]:
         """Each level through its own Linear, summed, then one Linear to the LLM's width."""
         linears = (self.res2, self.res3, self.res4, self.res5)
         return self.feat_linear(sum(linear(x) for linear, x in zip(linears, pooled, strict=True)))
@@ -76,8 +80,8 @@ class MaskExtractor(nn.Module):
         return self.mask_linear(small.flatten(1))
 
     def forward(
-        self, features: list[Float[Tensor, "B C H W"]], masks: list[Tensor]
-    ) -> tuple[list[Float[Tensor, "R D"]], list[Float[Tensor, "R D"]]]:
+        self, features: list[Float[Tensor, "B _C _H _W"]], masks: list[Tensor]
+    ) -> tuple[list[Float[Tensor, "_R D"]], list[Float[Tensor, "_R D"]]]:
         """`masks[i]` holds the R_i×h×w regions of image i, 0/1, at a size of their own. Returns two lists of R_i×D."""
         mask_tokens, spatial_tokens = [], []
         for *levels, regions in zip(*features, masks, strict=True):

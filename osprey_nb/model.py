@@ -77,7 +77,7 @@ class Osprey(Describe, PreTrainedModel):
         input_ids: Int[Tensor, "B T"] | None = None,
         attention_mask: Tensor | None = None,
         labels: Int[Tensor, "B T"] | None = None,
-        features: list[Float[Tensor, "B C H W"]] | None = None,
+        features: list[Float[Tensor, "B _C _H _W"]] | None = None,
         **kwargs,
     ) -> CausalLMOutputWithPast:
         """Loss and logits over the spliced sequence.
@@ -112,7 +112,7 @@ class Osprey(Describe, PreTrainedModel):
     def splice(
         self,
         input_ids: Int[Tensor, "B T"],
-        image: Float[Tensor, "B T D"] | None,
+        image: Float[Tensor, "B N D"] | None,
         pairs: tuple[list[Tensor], list[Tensor]] | None,
         attention_mask: Tensor | None = None,
         labels: Int[Tensor, "B T"] | None = None,

@@ -17,6 +17,11 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from jaxtyping import install_import_hook
+
+# In the tests every call into these modules has its types and the shapes of its tensors checked.
+SHAPES_CHECKED = [f"osprey_nb.{module}" for module in ("encoder", "mask_extractor", "projector", "llm", "model", "train")]
+install_import_hook(SHAPES_CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 ROOT = Path(__file__).resolve().parents[1]
 

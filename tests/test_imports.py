@@ -15,9 +15,9 @@ ORDER = (
     ("data", "viz", "diagrams", "segment"),
     ("processor", "generate"),
     ("model",),
-    ("checkpoint",),
+    ("checkpoint", "doctor"),
     ("train", "evaluate", "exercises"),
-    ("widgets", "doctor"),
+    ("widgets",),
     ("cli",),
 )
 ROW = {name: row for row, names in enumerate(ORDER) for name in names}

@@ -101,8 +101,7 @@ def region_batches(scenes: list[Scene], size: int, seed: int, mean, std) -> Iter
     mean, std = (torch.tensor(v)[:, None, None] * 255 for v in (mean, std))
     order: list[Scene] = []
     while True:
-        batch = Regions(None, [], [], [])
-        images = []
+        images, regions, phrases, colours = [], [], [], []
         for _ in range(size):
             if not order:
                 order = rng.sample(scenes, len(scenes))
@@ -115,8 +114,8 @@ def region_batches(scenes: list[Scene], size: int, seed: int, mean, std) -> Iter
             masks = np.stack([mask for mask, _, _ in chosen])
             image, side = scene.image, -1 if rng.random() < 0.5 else 1
             images.append(torch.from_numpy(image[:, ::side].copy()).permute(2, 0, 1))
-            batch.masks.append(torch.from_numpy(masks[:, :, ::side].copy()).float())
-            batch.phrases += [phrase for _, phrase, _ in chosen]
-            batch.colours += [colour for _, _, colour in chosen]
-        batch.images = ((torch.stack(images) - mean) / std).contiguous(memory_format=torch.channels_last)
-        yield batch
+            regions.append(torch.from_numpy(masks[:, :, ::side].copy()).float())
+            phrases += [phrase for _, phrase, _ in chosen]
+            colours += [colour for _, _, colour in chosen]
+        pixels = ((torch.stack(images) - mean) / std).contiguous(memory_format=torch.channels_last)
+        yield Regions(pixels, regions, phrases, colours)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -126,10 +126,10 @@ def region_words(scene: Scene) -> list[tuple[np.ndarray, str]]:
     return words
 
 
-def word_counts(words: list[str], processor: OspreyProcessor) -> Tensor:
+def word_counts(words: Sequence[str], processor: OspreyProcessor) -> Tensor:
     """R×V: how often each token of the vocabulary stands in each text."""
     counts = torch.zeros(len(words), processor.config.text_config.vocab_size)
-    ids = processor.tokenizer(words, add_special_tokens=False)["input_ids"] if words else []
+    ids = processor.tokenizer(list(words), add_special_tokens=False)["input_ids"] if words else []
     for row, tokens in zip(counts, ids, strict=True):
         row += torch.bincount(torch.tensor(tokens, dtype=torch.long), minlength=len(row))
     return counts
