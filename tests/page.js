@@ -6,6 +6,7 @@ window.mount = async ({ esm, css, state, bytes, silent }) => {
   state._drawing = { seq: state._drawing.seq, runs: toView(bytes.runs) };
   const listeners = {};
   window.sent = [];
+  let lastSaved = state._drawing;
   window.messages = [];
   const model = {
     get: (name) => state[name],
@@ -15,9 +16,11 @@ window.mount = async ({ esm, css, state, bytes, silent }) => {
       for (const listener of listeners[`change:${name}`] ?? []) listener();
     },
     on: (event, listener) => (listeners[event] ??= []).push(listener),
-    off() {},
+    off(event, listener) { listeners[event] = (listeners[event] ?? []).filter((other) => other !== listener); },
     send: (content) => window.messages.push(content),
     save_changes() {
+      if (state._drawing === lastSaved) return;
+      lastSaved = state._drawing;
       const { seq, runs } = state._drawing;
       const data = new Uint8Array(runs.buffer, runs.byteOffset, runs.byteLength);
       window.sent.push({ seq, runs: btoa(String.fromCharCode(...data)) });

@@ -344,7 +344,80 @@ def test_a_large_picture_keeps_its_own_resolution(show):
     assert page.painted((2000, 1500)) > 0
 
 
+def test_drawing_with_the_keyboard_alone(show):
+    page = show()
+    page.get("stage").focus()
+    page.key("r", "Enter", *["Shift+ArrowRight"] * 2, *["Shift+ArrowDown"] * 2, "Enter")  # a tenth of 160 pixels a step
+    assert covered(page.labels, 1) == (80, 60, 112, 92)
+    page.key("2", "b", *["Shift+ArrowLeft"] * 5, "Enter")
+    x0, y0, x1, y1 = covered(page.labels, 2)
+    assert x0 < 112 - 80 < x1 and y0 < 92 < y1
+    page.key("p", "Enter", "Shift+ArrowUp", "Enter", "Shift+ArrowRight", "Enter", "Enter")  # the last corner twice closes
+    assert len(page.sent) == 3 and (page.labels == 2).sum() > (y1 - y0) * (x1 - x0)
+
+
+def test_the_keyboard_stays_after_a_click_on_clear(show):
+    page = show()
+    page.drag((40, 60), (120, 60))
+    page.get("tool-clear").click()
+    assert not page.labels.any()
+    page.key("Control+z")
+    assert page.labels.any()
+
+
+def test_a_palm_beside_the_pen_draws_nothing(show):
+    page = show()
+    page.page.evaluate("""([x, y]) => {
+        const stage = document.querySelector(".osprey-stage");
+        stage.setPointerCapture = () => {};
+        const at = (kind, id, dx, dy) => stage.dispatchEvent(new PointerEvent(kind, {
+            pointerId: id, isPrimary: true, button: 0, clientX: x + dx, clientY: y + dy, bubbles: true, pointerType: "pen" }));
+        at("pointerdown", 7, 0, 0);
+        at("pointerdown", 8, 200, 100);
+        at("pointermove", 8, 220, 100);
+        at("pointerup", 8, 220, 100);
+        at("pointermove", 7, 30, 0);
+        at("pointerup", 7, 30, 0);
+    }""", list(page.at((40, 30))))
+    assert len(page.sent) == 1
+    assert covered(page.labels, 1)[3] < 50
+
+
+def test_a_stroke_goes_on_when_python_sets_the_masks_meanwhile(show):
+    page = show()
+    page.page.mouse.move(*page.at((40, 60)))
+    page.page.mouse.down()
+    page.page.mouse.move(*page.at((60, 60)))
+    page.widget.set_masks([])
+    runs = base64.b64encode(page.widget._drawing["runs"]).decode()
+    page.page.evaluate("([seq, runs]) => fromPython('_drawing', {seq, runs})", [page.widget._drawing["seq"], runs])
+    page.page.mouse.move(*page.at((100, 60)))
+    page.page.mouse.up()
+    assert len(page.sent) == 1 and page.labels[60, 90] == 1  # what is on the screen is what Python has
+
+
+def test_the_opacity_goes_both_ways(show):
+    page = show()
+    page.get("opacity").fill("80")
+    assert page.page.evaluate("model.get('opacity')") == 0.8
+    page.page.evaluate("fromPython('opacity', 0.2)")
+    expect(page.get("opacity")).to_have_value("20")
+
+
 # --- the studio
+
+
+@pytest.mark.parametrize("width", [700, 880, 1250])
+def test_a_wide_picture_stays_in_its_column(show, width):
+    page = show(kind=lambda image: Studio(Parrot(), image), size=(200, 420))
+    page.page.set_viewport_size({"width": width, "height": 1200})
+    page.page.wait_for_timeout(100)
+    edge = page.page.evaluate("""() => {
+        const left = document.querySelector(".osprey-left"), stage = document.querySelector(".osprey-stage");
+        const right = (node) => node.getBoundingClientRect().right;
+        return [right(stage), right(left) - parseFloat(getComputedStyle(left).paddingRight)];
+    }""")
+    assert edge[0] <= edge[1] + 1
 
 
 EVIL = '<img src=x onerror="window.hacked = true"><script>window.hacked = true</script> <region1>'
@@ -375,7 +448,6 @@ def test_text_of_a_model_is_never_read_as_html(show):
     for name in ("answer-1-short", "answer-1-detailed", "turn-1-question", "turn-1-answer"):
         assert page.get(name).text_content() == EVIL.replace("<region1>", "region 1"), name
     assert EVIL in page.get("banner").text_content()
-    page.page.evaluate("fromPython('_panel', {regions: [], talk: [], since: 0})")
     assert page.page.locator("img, script:not([src])").count() <= 1  # tests/page.js itself
     assert page.page.evaluate("window.hacked") is None
 

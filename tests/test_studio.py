@@ -214,8 +214,11 @@ def test_a_wrong_request_is_shown(studio, content, words):
     draw(studio, r1=LEFT)
     studio.wait(SECONDS)
     studio._asked(None, content, [])
-    assert words in studio._notice.replace("There is", "there is")
+    said = [exchange["error"] for exchange in studio._panel["talk"]] + [studio._notice]
+    assert any(words in text.replace("There is", "there is") for text in said)
     assert studio.conversation == []
+    if content["kind"] == "ask":
+        assert studio._panel["talk"][0]["question"] == content["text"]  # still there to be mended
 
 
 def test_asking_before_drawing(studio):
@@ -261,3 +264,27 @@ def test_the_shipped_model_speaks_in_the_studio(tiny):
     studio.ask("What is <region1>?")
     studio.wait(SECONDS)
     assert studio.conversation[1]["content"]
+
+
+def test_trying_again_repeats_what_failed(studio, model):
+    draw(studio, r1=LEFT)
+    studio.wait(SECONDS)
+    model.fail = RuntimeError("no more memory")
+    studio.detail(1)
+    studio.wait(SECONDS)
+    (card,) = studio._panel["regions"]
+    assert (card["short"], card["detailed"], card["failed"]) == ("short of columns 2 to 14", "", "detailed")
+    model.fail = None
+    studio._asked(None, {"kind": "describe", "region": 1, "detail": card["failed"]}, [])
+    studio.wait(SECONDS)
+    assert studio.answers[1] == {"short": "short of columns 2 to 14", "detailed": "detailed of columns 2 to 14"}
+
+
+def test_an_error_late_in_a_conversation_tells_the_way_out(studio, model):
+    draw(studio, r1=LEFT)
+    studio.ask("What is <region1>?")
+    studio.wait(SECONDS)
+    model.fail = ValueError("the prompt needs 1100 tokens; this model reads 1024")
+    studio.ask("And why?")
+    studio.wait(SECONDS)
+    assert "begin a new conversation" in studio._panel["talk"][-1]["error"]

@@ -9,6 +9,7 @@ import { Screen } from "./screen.js";
 import { Store } from "./store.js";
 
 const ROOM_FOR_TOOLS = 560; // a narrow picture keeps its toolbar on one line
+const ARROWS = { arrowleft: [-1, 0], arrowright: [1, 0], arrowup: [0, -1], arrowdown: [0, 1] };
 const TOOLS = [
   ["brush", "Brush", "B", "Drag to paint"],
   ["erase", "Eraser", "E", "Drag to erase"],
@@ -31,13 +32,14 @@ export function mountCanvas(model, store, host, room, inset) {
   let draft = null; // an open box or polygon: {a, b} or {points, dragging}
   let last = null; // the last point of a brush stroke
   let pan = null;
-  let pointer = null; // where the mouse is, in image pixels
+  let pointer = null; // where the mouse is, or where the arrow keys put the point, in image pixels
+  let held = null; // the finger, pen or mouse button that draws; a palm beside it does nothing
   let spaceDown = false;
 
   // ---- the elements
   const button = (name, label, key, action, extra = {}) => element("button", {
     type: "button", class: "osprey-button", title: key ? `${label}  (${key})` : label, "aria-label": label,
-    "data-testid": `tool-${name}`, onclick: action, ...extra,
+    "data-testid": `tool-${name}`, onclick: () => { action(); focus(); }, ...extra,
   }, icon(name));
   const toolButtons = Object.fromEntries(TOOLS.map(([name, label, key]) => [name, button(name, label, key, () => setTool(name))]));
   const addButton = button("add", "Shapes add to the region", "X", () => setCutting(false));
@@ -48,7 +50,7 @@ export function mountCanvas(model, store, host, room, inset) {
   const clearButton = button("clear", "Clear this region", "Del", () => store.stroke(store.all(), 0, store.region));
   const clearAll = element("button", {
     type: "button", class: "osprey-button osprey-text", text: "Clear all", title: "Clear all regions (can be undone)",
-    "data-testid": "tool-clear-all", onclick: () => store.stroke(store.all(), 0),
+    "data-testid": "tool-clear-all", onclick: () => { store.stroke(store.all(), 0); focus(); },
   });
   const sizeInput = element("input", {
     type: "range", min: 1, max: largest, step: 1, "data-testid": "size", "aria-label": "Brush size in image pixels",
@@ -58,7 +60,7 @@ export function mountCanvas(model, store, host, room, inset) {
   const sizeField = element("label", { class: "osprey-field", title: "Size in image pixels  ([ and ])" }, "Size", sizeInput, sizeText);
   const opacityInput = element("input", {
     type: "range", min: 0, max: 100, step: 1, value: Math.round(model.get("opacity") * 100), "data-testid": "opacity",
-    "aria-label": "Opacity of the regions", oninput: () => screen.setOpacity(opacityInput.value / 100),
+    "aria-label": "Opacity of the regions", oninput: () => { model.set("opacity", opacityInput.value / 100); model.save_changes(); },
   });
   const zoomText = element("button", {
     type: "button", class: "osprey-button osprey-text", title: "Show the whole image  (0)", onclick: () => screen.whole(),
@@ -72,8 +74,9 @@ export function mountCanvas(model, store, host, room, inset) {
     "data-testid": `region-${i + 1}`, onclick: () => store.select(i + 1),
   }));
   const stage = element("div", {
-    class: "osprey-stage", "data-testid": "stage", role: "img", tabindex: 0,
-    "aria-label": `Drawing area, ${width} by ${height} pixels. Keys: B brush, E eraser, R box, P polygon, 1 to 9 regions.`,
+    class: "osprey-stage", "data-testid": "stage", role: "application", tabindex: 0,
+    "aria-label": `Drawing area, ${width} by ${height} pixels. Arrows move the point, Enter draws at it. `
+      + "B brush, E eraser, R box, P polygon, 1 to 9 regions.",
   });
   const hint = element("span", { class: "osprey-hint" });
   const saved = element("span", { class: "osprey-saved", role: "status", "data-testid": "status" });
@@ -132,15 +135,21 @@ export function mountCanvas(model, store, host, room, inset) {
     hint.textContent = shaped ? `${words}${cutting ? " · cuts" : ` · region ${store.region}`}`
       : tool === "brush" ? `${words} region ${store.region}` : words;
     const waiting = model.get("_saved") < store.seq;
-    saved.textContent = waiting ? "Sending to Python …" : store.seq ? "Saved in Python" : "Ready";
+    say(saved, waiting ? "Sending to Python …" : store.seq ? "Saved in Python" : "Ready");
     saved.dataset.seq = store.seq;
     saved.dataset.state = waiting ? "sending" : "saved";
-    notice.textContent = model.get("_notice");
+    say(notice, model.get("_notice"));
     notice.hidden = !notice.textContent;
     stage.dataset.tool = pan || spaceDown ? "pan" : tool;
     stage.style.setProperty("--region", colours[store.region - 1]);
     drawGuides();
   }
+
+  /** The keyboard goes to the stage: a button that is disabled by its own click would lose it. */
+  function focus() { stage.focus({ preventScroll: true }); }
+
+  /** Text for screen readers, written only when it changed, or it would be read out with every frame. */
+  function say(node, text) { if (node.textContent !== text) node.textContent = text; }
 
   function drawGuides() { screen.guide(draft, pointer, sizes[tool]); }
 
@@ -181,17 +190,24 @@ export function mountCanvas(model, store, host, room, inset) {
   }
 
   function onDown(event) {
-    if (!event.isPrimary || pan || last) return;
+    if (!event.isPrimary || held !== null) return;
     const panning = event.button === 1 || (event.button === 0 && spaceDown);
     if (event.button !== 0 && !panning) return; // a right click opens the menu and draws nothing
     event.preventDefault();
-    stage.focus({ preventScroll: true }); // or the notebook gets the keys
+    focus(); // or the notebook gets the keys
     stage.setPointerCapture(event.pointerId);
-    const point = (pointer = screen.point(event));
+    held = event.pointerId;
     if (panning) pan = { x: event.clientX, y: event.clientY, view: screen.view };
-    else if (tool === "box") draft = { a: point, b: point };
+    else press(screen.point(event));
+    refresh();
+  }
+
+  /** The tool touches the picture at a point. */
+  function press(point) {
+    pointer = point;
+    if (tool === "box") draft = { a: point, b: point };
     else if (tool === "polygon") {
-      if (draft && draft.points.length >= 3 && screen.near(point, draft.points[0], 9)) return closeDraft();
+      if (draft && draft.points.length >= 3 && screen.near(point, draft.points[0], 9)) { closeDraft(); return; }
       draft ??= { points: [] };
       draft.points.push(point);
       draft.from = { at: point, alone: draft.points.length === 1 };
@@ -200,11 +216,10 @@ export function mountCanvas(model, store, host, room, inset) {
       last = point;
       stamp(point);
     }
-    refresh();
   }
 
   function onMove(event) {
-    if (!event.isPrimary) return;
+    if (held === null ? !event.isPrimary : event.pointerId !== held) return;
     pointer = screen.point(event);
     if (pan) {
       const [dx, dy] = [event.clientX - pan.x, event.clientY - pan.y].map((d) => d / screen.scale());
@@ -220,9 +235,17 @@ export function mountCanvas(model, store, host, room, inset) {
     drawGuides();
   }
 
-  function onUp() {
+  function onUp(event) {
+    if (event.pointerId !== held) return;
+    held = null;
     if (pan) pan = null;
-    else if (last) { last = null; store.end(); }
+    else release();
+    refresh();
+  }
+
+  /** The tool leaves the picture. */
+  function release() {
+    if (last) { last = null; store.end(); }
     else if (draft?.a) closeDraft();
     else if (draft) {
       const lasso = draft.dragging && draft.from?.alone;
@@ -230,7 +253,23 @@ export function mountCanvas(model, store, host, room, inset) {
       draft.from = null;
       if (lasso) closeDraft();
     }
-    refresh();
+  }
+
+  /** Drawing by keyboard: the arrows move the point (with Shift further), Enter draws at it; a box takes two corners. */
+  function steer(key, far) {
+    const [dx, dy] = ARROWS[key];
+    const stride = (far ? 0.1 : 0.01) * Math.max(width, height);
+    const [x, y] = pointer ?? [width / 2, height / 2];
+    pointer = [Math.min(width, Math.max(0, x + dx * stride)), Math.min(height, Math.max(0, y + dy * stride))];
+    if (draft?.a) draft.b = pointer;
+  }
+
+  function enter() {
+    if (draft?.a || (draft?.points && screen.near(pointer, draft.points.at(-1), 2))) closeDraft();
+    else {
+      press(pointer ?? [width / 2, height / 2]);
+      if (tool !== "box") release();
+    }
   }
 
   function escape() {
@@ -256,7 +295,8 @@ export function mountCanvas(model, store, host, room, inset) {
       setSize((sizes[tool] ?? 0) + (key === "]" ? step : -step));
     } else if (/^[1-9]$/.test(key)) store.select(Number(key));
     else if (key === "delete" || key === "backspace") draft?.points ? undo() : clearButton.click();
-    else if (key === "enter" && draft) closeDraft();
+    else if (key in ARROWS && event.target === stage && held === null) { steer(key, event.shiftKey); refresh(); }
+    else if (key === "enter" && event.target === stage && held === null) { enter(); refresh(); }
     else if (key === "+" || key === "=") screen.zoom(1.5);
     else if (key === "-") screen.zoom(1 / 1.5);
     else if (key === "0") screen.whole();
@@ -272,7 +312,7 @@ export function mountCanvas(model, store, host, room, inset) {
   stage.addEventListener("pointermove", onMove);
   stage.addEventListener("pointerup", onUp);
   stage.addEventListener("pointercancel", onUp);
-  stage.addEventListener("pointerleave", () => { if (!last && !draft) { pointer = null; drawGuides(); } });
+  stage.addEventListener("pointerleave", () => { if (held === null && !draft) { pointer = null; drawGuides(); } });
   stage.addEventListener("dblclick", () => { if (draft?.points) closeDraft(); });
   stage.addEventListener("wheel", (event) => {
     if (!event.ctrlKey && !event.metaKey) return; // the plain wheel scrolls the notebook
@@ -289,16 +329,24 @@ export function mountCanvas(model, store, host, room, inset) {
   const observer = new ResizeObserver(layout);
   observer.observe(room);
   let ratio = null; // a window that moves to a sharper screen
+  const onRatio = () => { layout(); watchRatio(); };
   const watchRatio = () => {
     ratio = matchMedia(`(resolution: ${screen.ratio}dppx)`);
-    ratio.addEventListener("change", () => { layout(); watchRatio(); }, { once: true });
+    ratio.addEventListener("change", onRatio, { once: true });
   };
   watchRatio();
+  const onOpacity = () => {
+    opacityInput.value = Math.round(model.get("opacity") * 100);
+    screen.setOpacity(model.get("opacity"));
+  };
+  model.on("change:opacity", onOpacity);
   layout();
   refresh();
 
   return () => {
     store.listeners.delete(onStore);
+    model.off("change:opacity", onOpacity);
+    ratio.removeEventListener("change", onRatio);
     observer.disconnect();
     cancelAnimationFrame(screen.frame);
     root.remove();

@@ -202,8 +202,10 @@ class MaskProbe(ipywidgets.VBox):
         super().__init__([title, *rows, self.picture])
 
     def move(self, **changes) -> None:
-        """Change the state (x, y, size, shape, resize) and draw it."""
+        """Change the state (x, y, size, shape, resize), move the controls there, and draw it."""
         self.state = replace(self.state, **changes)
+        for name in changes:
+            self.controls[name].value = changes[name]
         self.picture.value = to_png(self.static())
 
     def static(self) -> Figure:

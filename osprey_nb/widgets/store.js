@@ -31,15 +31,15 @@ export class Store {
 
   get regions() { return Math.min(MAX_REGIONS, this.model.get("_colours").length); }
 
-  /** Take over what Python set (or what a second page of the same kernel sent). */
+  /** Take over what Python set. A stroke that is running goes on, on the new map. */
   adopt() {
     const drawing = this.model.get("_drawing");
     if (drawing === this.sent) return;
     const old = this.before ?? this.labels;
     const bytes = bytesOf(drawing.runs).slice(); // a copy: the view may not be aligned to 4 bytes
-    this.before = null;
     this.labels = decodeRuns(new Uint32Array(bytes.buffer), this.width * this.height);
     this.history.record(old, this.labels, this.width);
+    if (this.before) this.before = this.labels.slice();
     this.seq = drawing.seq;
     this.counts = countLabels(this.labels);
     this.tell({ x0: 0, y0: 0, x1: this.width, y1: this.height });
@@ -76,6 +76,7 @@ export class Store {
 
   /** A whole stroke at once: a box, a polygon, the holes, a clear. */
   stroke(spans, value, only = null) {
+    if (this.before) return; // the hand is still drawing
     this.begin();
     this.paint(spans, value, only);
     this.end();

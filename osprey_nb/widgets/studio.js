@@ -44,7 +44,7 @@ class Card {
       ...testid("detail"),
     });
     this.retry = element("button", {
-      type: "button", class: "osprey-button osprey-quiet", text: "Try again", onclick: () => send("describe", { region }), ...testid("retry"),
+      type: "button", class: "osprey-button osprey-quiet", text: "Try again", onclick: () => send("describe", { region, detail: this.failed }), ...testid("retry"),
     });
     const chip = element("button", {
       type: "button", class: "osprey-chip osprey-filled", style: regionStyle(colours[region - 1]), text: String(region),
@@ -56,7 +56,8 @@ class Card {
       element("div", { class: "osprey-actions" }, this.more, this.retry)));
   }
 
-  update({ short, detailed, busy, error }) {
+  update({ short, detailed, busy, error, failed }) {
+    this.failed = failed;
     write(this.short, short, busy.includes("short"), this.colours);
     write(this.detailed, detailed, busy.includes("detailed"), this.colours);
     this.node.dataset.state = error ? "failed" : busy.length ? "writing" : "done";
@@ -87,6 +88,7 @@ class Bubbles {
     this.error.hidden = !error;
     this.note.hidden = !ended;
     this.node.dataset.state = error ? "failed" : busy ? "writing" : "done";
+    this.node.setAttribute("aria-busy", String(busy)); // read out when it is whole, not word by word
   }
 }
 
@@ -97,7 +99,8 @@ function mountAnswers(model, store, host) {
   const talks = [];
   const empty = element("div", { class: "osprey-empty", "data-testid": "empty" },
     element("strong", { text: "Draw over something in the picture." }),
-    element("span", { text: "When you let go, the model says what is under your mask. Keys 1 to 9 start another region." }));
+    element("span", { text: "When you let go, the model says what is under your mask." }));
+  const next = element("p", { class: "osprey-next", text: "Another thing? Press 2 to 9, or a number under the picture, before you draw it." });
   const list = element("div", { class: "osprey-cards", "aria-live": "polite" });
   const talk = element("div", { class: "osprey-talk", role: "log", "aria-live": "polite", "data-testid": "talk" });
   const forget = element("button", {
@@ -116,7 +119,7 @@ function mountAnswers(model, store, host) {
   const askButton = element("button", { type: "button", class: "osprey-button osprey-primary", text: "Ask", "data-testid": "ask", onclick: () => ask() });
   const talkTitle = element("h3", { class: "osprey-heading" }, "Conversation", forget);
   host.append(
-    element("h3", { class: "osprey-heading", text: "What the model sees" }), empty, list, talkTitle, talk,
+    element("h3", { class: "osprey-heading", text: "What the model sees" }), empty, list, next, talkTitle, talk,
     element("div", { class: "osprey-ask" }, question, askButton), mentions);
   let known = "";
 
@@ -155,6 +158,7 @@ function mountAnswers(model, store, host) {
     const nodes = regions.map((answer) => cards.get(answer.region).node);
     nodes.forEach((node, i) => { if (list.children[i] !== node) list.insertBefore(node, list.children[i] ?? null); });
     empty.hidden = regions.length > 0;
+    next.hidden = regions.length !== 1;
 
     while (talks.length > turns.length) talks.pop().node.remove();
     turns.forEach((turn, i) => {
@@ -203,7 +207,7 @@ export default () => {
       const studio = element("div", { class: "osprey osprey-studio", "data-lm-suppress-shortcuts": "true" },
         element("div", { class: "osprey-panel" }, banner, element("div", { class: "osprey-columns" }, left, right)));
       el.append(studio);
-      const unmounts = [mountCanvas(model, store, left, left, 0), mountAnswers(model, store, right)];
+      const unmounts = [mountCanvas(model, store, left, left, 40), mountAnswers(model, store, right)];
       return () => unmounts.forEach((unmount) => unmount());
     },
   };

@@ -39,6 +39,7 @@ class Answer:
     detailed: str = ""
     busy: list[str] = field(default_factory=list)  # what is being written: "short", "detailed"
     error: str = ""
+    failed: str = ""  # which of the two came to nothing
 
 
 @dataclass(eq=False)
@@ -48,7 +49,7 @@ class Exchange:
     question: str
     answer: str = ""
     busy: bool = True
-    error: str = ""
+    error: str = ""  # the question stays readable beside it, and the model does not hear of it again
 
 
 class Studio(MaskCanvas):
@@ -140,15 +141,21 @@ class Studio(MaskCanvas):
     # --- what the browser asks for
 
     def _asked(self, _, content, buffers) -> None:
-        """A button or the question box. Whatever is wrong is shown in the widget."""
+        """A button or the question box. Whatever is wrong is shown in the widget; a refused question stays readable."""
         try:
             kind = content.get("kind") if isinstance(content, dict) else None
             if kind == "ask" and isinstance(content.get("text"), str):
-                self.ask(content["text"])
+                try:
+                    self.ask(content["text"])
+                except ValueError as error:
+                    with self._lock:
+                        self._talk.append(Exchange(content["text"], busy=False, error=_sentence(error)))
+                    self._show()
             elif kind == "detail":
                 self.detail(content.get("region"))
             elif kind == "describe":
-                self._describe(self._known(content.get("region")), "short")
+                detail = "detailed" if content.get("detail") == "detailed" else "short"
+                self._describe(self._known(content.get("region")), detail)
             elif kind == "forget":
                 self.forget()
             self._notice = ""
@@ -184,7 +191,7 @@ class Studio(MaskCanvas):
             if detail in answer.busy:
                 return
             answer.busy.append(detail)
-            answer.error = ""
+            answer.error = answer.failed = ""
             setattr(answer, detail, "")
         self._show()
         self._enqueue(lambda: self._write_answer(answer, mask, detail))
@@ -200,7 +207,8 @@ class Studio(MaskCanvas):
                 pieces = self.model.describe(self.image, [mask], detail=detail, stream=True)
                 self._write((piece for _, piece in pieces), fresh, lambda text: setattr(answer, detail, text))
         except Exception as error:
-            answer.error = _sentence(error)
+            setattr(answer, detail, "")  # half a sentence looks like a whole one
+            answer.error, answer.failed = _sentence(error), detail
         answer.busy.remove(detail)
         self._show()
 
@@ -224,6 +232,8 @@ class Studio(MaskCanvas):
                 exchange.error = "Stopped, because the regions changed. Ask again."
         except Exception as error:
             exchange.error = _sentence(error)
+            if len(self.conversation) > 1:
+                exchange.error += " Or begin a new conversation: this one is sent along with each question."
         exchange.busy = False
         self._show()
 
