@@ -67,8 +67,12 @@ def load_published(
     `config` is read from the folder when not given. Raises ValueError naming missing, unexpected and misshapen keys.
     """
     folder = None if isinstance(source, Mapping) else Path(source)
+    tokenizer = None
     if folder is not None:
         published = json.loads(_existing(folder / "config.json").read_text())
+        if any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model")):
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            tokenizer.pad_token = tokenizer.unk_token
         tensors = _read_shards(folder)
     else:
         tensors = dict(source)
@@ -89,9 +93,7 @@ def load_published(
     renamed.pop(None, None)
     _check(renamed, config)
     model = Osprey.from_pretrained(None, config=config, state_dict=renamed, dtype=dtype)
-    if folder is not None and any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model")):
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        tokenizer.pad_token = tokenizer.unk_token
+    if tokenizer is not None:
         model.processor = OspreyProcessor(config, tokenizer)
     return model
 
@@ -148,6 +150,7 @@ def _config(published: dict, tensors: Mapping[str, Tensor]) -> OspreyConfig:
     text = {key: value for key, value in published.items() if key in known and value is not None}
     text["vocab_size"] = len(tensors["model.embed_tokens.weight"]) if "model.embed_tokens.weight" in tensors else 0
     config.text_config = LlamaConfig(**text)
+    config.mask_token_id, config.pos_token_id = text["vocab_size"] - 2, text["vocab_size"] - 1  # the two added rows
     return config
 
 

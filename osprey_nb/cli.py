@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.jupyter = others
     try:
         return arguments.run(arguments)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ArithmeticError, MemoryError, RuntimeError) as error:
         print(f"osprey-nb: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -63,7 +63,10 @@ def describe(arguments: argparse.Namespace) -> int:
     # Both are checked before the model is loaded, which takes longer.
     image = load_image(arguments.image)
     masks = to_masks([region for _, region in arguments.regions], size=(image.height, image.width))
-    answers = _load(arguments.model).describe(image, masks, detail="detailed" if arguments.detail else "short")
+    model = _load(arguments.model)
+    if model.config.trained_on:
+        print(f"note: this model was trained on {model.config.trained_on}", file=sys.stderr)
+    answers = model.describe(image, masks, detail="detailed" if arguments.detail else "short")
     for number, ((form, _), text) in enumerate(zip(arguments.regions, answers, strict=True), start=1):
         if arguments.json:
             print(json.dumps({"region": number, "input": form, "text": text}, ensure_ascii=False))
@@ -148,6 +151,7 @@ def _load(name: str):
     from .model import Osprey
 
     _quiet()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "tiny":
         model = Osprey.from_pretrained("tiny")
     else:
@@ -155,8 +159,9 @@ def _load(name: str):
         if not config.exists():
             raise FileNotFoundError(f"no model in {name} (no config.json); give tiny or a folder with a saved model")
         published = json.loads(config.read_text(encoding="utf-8")).get("model_type") == "osprey"
-        model = load_published(name) if published else Osprey.from_pretrained(Path(name))
-    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+        half = torch.bfloat16 if device == "cuda" else torch.float32
+        model = load_published(name, dtype=half) if published else Osprey.from_pretrained(Path(name))
+    return model.eval().to(device)
 
 
 def _demo_picture(number: int):

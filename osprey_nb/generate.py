@@ -36,13 +36,14 @@ class Describe:
         stream: bool = False,
         max_new_tokens: int | None = None,
         temperature: float = 0.0,
+        overview: str = "training",
     ) -> list[str] | Iterator[tuple[int, str]]:
         """One answer for each region.
 
         `image`: PIL, H×W×3 uint8, or path. `masks`: whatever `masks.to_masks` takes (arrays, PNG, polygon, RLE, box).
         `prompt` replaces the question; it must hold `<region1>` (or `<mask><pos>`) once. With `stream=True` an iterator
         of (region index, piece of text). `temperature=0` is greedy: the same answer every time (the published demo samples
-        at 0.2).
+        at 0.2). `overview` is how the prompt begins, a key of `prompt.OVERVIEWS`.
         """
         if detail not in QUESTIONS:
             raise ValueError(f'detail is {detail!r}; use "short" or "detailed".')
@@ -51,7 +52,7 @@ class Describe:
             raise ValueError(f"The prompt must hold <region1> (or <mask><pos>) exactly once; it reads: {question!r}")
         image, regions = self._inputs(image, masks)
         options = self._options(max_new_tokens or NEW_TOKENS[detail], temperature)
-        text = self.processor.text([(question, None)], 1, inline=True, room_for=options["max_new_tokens"])
+        text = self.processor.text([(question, None)], 1, True, overview, room_for=options["max_new_tokens"])
         chunks = self._spliced(image, regions, text["input_ids"], 1 if stream else REGIONS_AT_ONCE)
         if stream:
             return ((i, piece) for i, spliced in enumerate(chunks) for piece in self._stream(spliced, options))
@@ -66,6 +67,7 @@ class Describe:
         stream: bool = False,
         max_new_tokens: int = 192,
         temperature: float = 0.0,
+        overview: str = "training",
     ) -> str | Iterator[str]:
         """Answer the last message of a conversation about one or several regions.
 
@@ -80,7 +82,7 @@ class Describe:
         image, regions = self._inputs(image, masks)
         options = self._options(max_new_tokens, temperature)
         text = self.processor.text(
-            list(zip(contents[::2], contents[1::2], strict=True)), len(regions), room_for=max_new_tokens
+            list(zip(contents[::2], contents[1::2], strict=True)), len(regions), overview=overview, room_for=max_new_tokens
         )
         (spliced,) = self._spliced(image, regions[None], text["input_ids"], 1)
         if stream:
@@ -108,19 +110,23 @@ class Describe:
 
     @torch.inference_mode()
     def _spliced(self, image, rows: torch.Tensor, input_ids: torch.Tensor, at_once: int) -> Iterator:
-        """`rows` holds the regions of each row: N×H×W (one a row) or N×R×H×W. The image is encoded once for all."""
+        """`rows` holds the regions of each row: N×H×W (one a row) or N×R×H×W. The image is encoded once for all; the rows
+        are spliced `at_once` at a time, when they are asked for."""
+        self._check_counts(input_ids[None].expand(len(rows), -1), None, len(rows), rows if rows.ndim == 4 else rows[:, None])
         features = self.encoder(self.processor.image(image)[None].to(self.device, self.dtype))
         tokens = self.projector(image_tokens(features[2]))
         per_row = 1 if rows.ndim == 3 else rows.shape[1]
         mask_tokens, spatial_tokens = (x[0] for x in self.mask_extractor(features, [rows.flatten(0, -3)]))
-        chunks = []
-        for start in range(0, len(rows), at_once):
+
+        @torch.inference_mode()
+        def chunk(start: int):
             n = min(at_once, len(rows) - start)
             pick = slice(start * per_row, (start + n) * per_row)
             pairs = tuple(list(x[pick].unflatten(0, (n, per_row))) for x in (mask_tokens, spatial_tokens))
             ids = input_ids.to(self.device).expand(n, -1)
-            chunks.append(self.splice(ids, tokens.expand(n, -1, -1), pairs, padding_side="left"))
-        return chunks
+            return self.splice(ids, tokens.expand(n, -1, -1), pairs, padding_side="left")
+
+        return (chunk(start) for start in range(0, len(rows), at_once))
 
     def _answers(self, spliced, options: dict) -> list[str]:
         ids = self.llm.generate(

@@ -23,8 +23,8 @@ def build_llm(config: PreTrainedConfig, **kwargs) -> PreTrainedModel:
 def load_llm(name: str | Path, **kwargs) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A pretrained LLM and its tokenizer (hub name or folder), with `<image>`, `<mask>` and `<pos>` added to both.
 
-    The new rows of the embedding start at the mean of the old ones; they are never read, because region and image
-    tokens take their places. `kwargs` go to transformers (`dtype`, `device_map`, `quantization_config`, …).
+    The new rows of the embedding are never read, because region and image tokens take their places. `kwargs` go to
+    transformers (`dtype`, `device_map`, `quantization_config`, …).
     """
     tokenizer = AutoTokenizer.from_pretrained(name)
     tokenizer.add_special_tokens({"additional_special_tokens": list(PLACEHOLDERS)})

@@ -28,16 +28,16 @@ def mask_pool(
     `resize="soft"` weights each cell by the share of its area that the mask covers; no mask that has a pixel vanishes.
     """
     size = feature.shape[-2:]
-    masks = masks.to(feature.dtype)[:, None]
+    masks = masks.float()[:, None]  # in float16 the 1e-8 would be 0, and a sum over a large mask overflow
     if resize == "threshold":
-        weights = (F.interpolate(masks, size, mode="bilinear", align_corners=False) > 0).to(feature.dtype)
+        weights = (F.interpolate(masks, size, mode="bilinear", align_corners=False) > 0).float()
     elif resize == "soft":
         weights = F.adaptive_avg_pool2d(masks, size)
     else:
         raise ValueError(f'resize is {resize!r}; use "threshold" (published) or "soft" (area-weighted).')
     weights = weights[:, 0]
-    area = weights.sum(dim=(-2, -1))[:, None] + 1e-8
-    return torch.einsum("chw,rhw->rc", feature, weights) / area
+    weights = weights / (weights.sum(dim=(-2, -1), keepdim=True) + 1e-8)
+    return torch.einsum("chw,rhw->rc", feature, weights.to(feature.dtype))
 
 
 class SpatialMLP(nn.Module):

@@ -103,6 +103,8 @@ class Osprey(Describe, PreTrainedModel):
         self, images, masks, input_ids, attention_mask=None, labels=None, features=None, padding_side="right"
     ) -> Spliced:
         """Encoder, projector and mask extractor, then `splice`."""
+        count = images if features is None else features[0]
+        self._check_counts(input_ids, attention_mask, 0 if count is None else len(count), masks)
         if features is None and images is not None:
             features = self.encoder(images.to(self.dtype))
         image = None if features is None else self.projector(image_tokens(features[2]))
@@ -122,7 +124,6 @@ class Osprey(Describe, PreTrainedModel):
         config = self.config
         placeholders = (config.image_token_id, config.mask_token_id, config.pos_token_id)
         keep = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
-        self._check_counts(input_ids, keep, image, pairs)
 
         rows = {"ids": [], "keep": [], "labels": []}
         for i, kept in enumerate(keep):
@@ -149,23 +150,28 @@ class Osprey(Describe, PreTrainedModel):
                 embeds = embeds.masked_scatter(where[..., None], tokens.to(embeds))
         return Spliced(embeds, filled, _pad(rows["labels"], IGNORE, padding_side) if labels is not None else None)
 
-    def _check_counts(self, input_ids, keep, image, pairs) -> None:
-        for i, kept in enumerate(keep):
-            ids = input_ids[i, kept]
+    def _check_counts(self, input_ids, attention_mask, n_images: int, masks) -> None:
+        """Placeholders, images and regions agree, or a ValueError says where they don't. Nothing is computed before."""
+        rows = len(input_ids)
+        if n_images not in (0, rows) or (masks is not None and len(masks) != rows):
+            raise ValueError(
+                f"{rows} rows of input_ids, but {n_images} images and masks for {0 if masks is None else len(masks)} rows. "
+                "Give one image and one R×h×w tensor of masks for each row."
+            )
+        for i in range(rows):
+            ids = input_ids[i] if attention_mask is None else input_ids[i, attention_mask[i].bool()]
             n_image, n_mask, n_pos = (
                 int((ids == p).sum())
                 for p in (self.config.image_token_id, self.config.mask_token_id, self.config.pos_token_id)
             )
-            regions = 0 if pairs is None else len(pairs[0][i])
+            regions = 0 if masks is None or not n_images else len(masks[i])
             if n_mask != n_pos or n_mask != regions:
                 raise ValueError(
                     f"Row {i}: the prompt has {n_mask} <mask> and {n_pos} <pos> placeholders, but {regions} regions were "
                     "given. Give one mask for each <mask><pos> pair, in the order of the text."
                 )
-            if n_image != (image is not None):
-                raise ValueError(
-                    f"Row {i}: the prompt has {n_image} <image> placeholders and {int(image is not None)} images."
-                )
+            if n_image != bool(n_images):
+                raise ValueError(f"Row {i}: the prompt has {n_image} <image> placeholders and {int(bool(n_images))} images.")
 
     # --- parts, weights, conventions of transformers -----------------------------------------------------------------
 
@@ -200,6 +206,8 @@ class Osprey(Describe, PreTrainedModel):
             raise FileNotFoundError(f"{name} holds no config.json. Give a folder made by save_pretrained, or \"tiny\".")
         kwargs.setdefault("dtype", torch.float32)
         model = super().from_pretrained(str(name), *args, **kwargs)
+        if Path(name).is_dir() and not (Path(name) / "tokenizer_config.json").exists():
+            return model  # saved without a tokenizer
         (model[0] if isinstance(model, tuple) else model).processor = OspreyProcessor.from_pretrained(str(name))
         return model
 

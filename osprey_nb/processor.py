@@ -17,7 +17,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from .config import OspreyConfig
 from .data.record import Record
 from .images import load_image, preprocess
-from .prompt import IMAGE, PLACEHOLDERS, SYSTEM, conversation, place_regions
+from .masks import to_masks
+from .prompt import IMAGE, MASK, POS, SYSTEM, conversation, place_regions
 
 IGNORE = -100
 
@@ -26,9 +27,16 @@ class OspreyProcessor:
     """Holds the tokenizer and the sizes of a config; made by `Osprey.from_pretrained`."""
 
     def __init__(self, config: OspreyConfig, tokenizer: PreTrainedTokenizerBase):
-        missing = [token for token in PLACEHOLDERS if token not in tokenizer.get_vocab()]
+        # in this order: the published tokenizer lacks them, and its rows 32000 and 32001 are <mask> and <pos>
+        missing = [token for token in (MASK, POS, IMAGE) if token not in tokenizer.get_vocab()]
         if missing:
             tokenizer.add_special_tokens({"additional_special_tokens": missing})
+        ids = tokenizer.convert_tokens_to_ids([MASK, POS])
+        if ids != [config.mask_token_id, config.pos_token_id]:
+            raise ValueError(
+                f"The tokenizer's <mask> and <pos> are {ids}; the config says {[config.mask_token_id, config.pos_token_id]}. "
+                "Give the tokenizer that belongs to these weights."
+            )
         self.config = config
         self.tokenizer = tokenizer
 
@@ -37,6 +45,7 @@ class OspreyProcessor:
         return cls(OspreyConfig.from_pretrained(path), AutoTokenizer.from_pretrained(path))
 
     def save_pretrained(self, path: str | Path) -> None:
+        self.config.save_pretrained(path)
         self.tokenizer.save_pretrained(path)
 
     def image(self, image) -> torch.Tensor:
@@ -62,15 +71,22 @@ class OspreyProcessor:
         pairs = [(question, answer) for question, (_, answer) in zip(questions, turns, strict=True)]
         pieces = conversation(pairs, system, overview, with_image, self.tokenizer.eos_token)
 
-        encoded = self.tokenizer(
-            "".join(text for text, _ in pieces), add_special_tokens=False, return_offsets_mapping=True, verbose=False
-        )
-        ids, last_chars = np.array(encoded["input_ids"]), np.array([end - 1 for _, end in encoded["offset_mapping"]])
+        # As published, the texts before and after <image> are tokenised apart: SentencePiece begins each with its "▁".
+        ids, last_chars, start = [], [], 0
+        for i, chunk in enumerate("".join(text for text, _ in pieces).split(IMAGE)):
+            if i:
+                start += len(IMAGE)
+                ids.append(self.config.image_token_id)
+                last_chars.append(start - 1)
+            encoded = self.tokenizer(chunk, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+            ids += encoded["input_ids"]
+            last_chars += [max(start + end - 1, 0) for _, end in encoded["offset_mapping"]]
+            start += len(chunk)
+        ids, last_chars = np.array(ids), np.array(last_chars)
         carries_loss = np.repeat([loss for _, loss in pieces], [len(text) for text, _ in pieces])[last_chars]
         if self.tokenizer.bos_token_id is not None:
             ids, carries_loss = np.append(self.tokenizer.bos_token_id, ids), np.append(False, carries_loss)
         labels = np.where(carries_loss, ids, IGNORE)
-        ids[ids == self.tokenizer.convert_tokens_to_ids(IMAGE)] = self.config.image_token_id
 
         length = len(ids) + with_image * (self.config.num_image_tokens - 1) + room_for
         limit = getattr(self.config.text_config, "max_position_embeddings", None)
@@ -106,5 +122,7 @@ class OspreyProcessor:
         }
 
     def __call__(self, image, masks, turns: Sequence[tuple[str, str | None]], inline: bool = False, **kwargs) -> dict:
-        """One image, its masks (R×H×W bool, or None) and turns to a batch of one."""
+        """One image, its masks (whatever `masks.to_masks` takes, or None) and turns to a batch of one."""
+        image = load_image(image)
+        masks = None if masks is None else to_masks(masks, size=(image.height, image.width))
         return self.collate([self.record(Record("", "", image, masks, list(turns), inline), **kwargs)])

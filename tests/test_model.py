@@ -185,9 +185,10 @@ def test_encoder_levels_equal_open_clips_trunk():
 # --- refusals ------------------------------------------------------------------------------------------------------------
 
 
-def test_regions_and_placeholders_must_agree(model, scene):
+def test_regions_and_placeholders_must_agree(model, scene, monkeypatch):
     batch = model.processor(scene.image, scene.objects[0].mask[None], [("<region1>?", "a")], inline=True)
     batch["masks"] = [torch.ones(2, 8, 8)]
+    monkeypatch.setattr(model.encoder, "forward", lambda images: pytest.fail("the encoder ran"))
     with pytest.raises(ValueError, match="1 <mask> and 1 <pos> placeholders, but 2 regions"):
         model(**batch)
     batch["images"], batch["masks"] = None, None

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sentencepiece
 import torch
 from transformers import LlamaConfig
 
 from osprey_nb.checkpoint import fetch, load_published, read_tensors
 from osprey_nb.config import OspreyConfig
+from osprey_nb.processor import OspreyProcessor
 
 DATA = Path(__file__).parent / "data"
 
@@ -106,6 +108,27 @@ def test_folder_of_shards_with_the_tower_beside(model, state_dict, tmp_path):
     (tmp_path / "pytorch_model-2.bin").unlink()
     with pytest.raises(FileNotFoundError, match="pytorch_model-2.bin"):
         load_published(tmp_path)
+
+
+def test_a_released_folder_with_its_sentencepiece_answers(state_dict, tmp_path):
+    save_published(state_dict, tmp_path, tower_beside=False)
+    letters = "a short description of the thing? USER: ASSISTANT: Please give me Using phrase. chat between curious human"
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([letters] * 20), model_prefix=str(tmp_path / "tokenizer"), vocab_size=62, model_type="bpe",
+        pad_id=-1, unk_id=0, bos_id=1, eos_id=2, minloglevel=2,
+    )
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer", "legacy": False}))
+    loaded = load_published(tmp_path).eval()
+    tokenizer = loaded.processor.tokenizer
+    assert tokenizer.convert_tokens_to_ids(["<mask>", "<pos>"]) == [62, 63]  # the rows that the release added
+    ids = loaded.processor.text([("What is <region1>?", None)], 1, inline=True)["input_ids"].tolist()
+    picture = ids.index(-200)
+    assert ids.count(-200) == ids.count(62) == ids.count(63) == 1 and ids[0] == 1
+    assert tokenizer.convert_ids_to_tokens(ids[picture + 1]) == "▁"  # the text after <image> begins anew, as published
+    image, mask = np.zeros((40, 60, 3), np.uint8), np.ones((40, 60), bool)
+    assert len(loaded.describe(image, [mask], max_new_tokens=1)) == 1
+    with pytest.raises(ValueError, match=r"are \[62, 63\]; the config says \[32000, 32001\]"):
+        OspreyProcessor(OspreyConfig.preset("paper"), tokenizer)
 
 
 def test_keys_that_do_not_fit_are_named(state_dict):

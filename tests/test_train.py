@@ -70,6 +70,21 @@ def test_a_budget_that_is_too_short(tmp_path):
         train_tiny(minutes=0.1, out=tmp_path)
 
 
+def test_bad_input_is_refused_before_anything_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(tiny, "render_scenes", lambda *args, **kwargs: pytest.fail("scenes were drawn"))
+    with pytest.raises(ValueError, match="seed is -1"):
+        train_tiny(out=tmp_path, seed=-1)
+    with pytest.raises(RuntimeError):
+        train_tiny(out=tmp_path, device="nowhere")
+
+
+def test_a_budget_that_the_drawing_has_eaten(tmp_path, monkeypatch):
+    monkeypatch.setattr(tiny, "REST_MINUTES", 1)
+    monkeypatch.setattr(tiny, "SCENES_PER_MINUTE", 8)
+    with pytest.raises(ValueError, match="Drawing the scenes took 0.* minutes"):
+        train_tiny(minutes=1, out=tmp_path, progress=False)
+
+
 def endless(batch):
     while True:
         yield batch

@@ -47,5 +47,5 @@ EYES_MINUTES, WORDS_MINUTES = 6.5, 3.5
 #: Its lessons come before whole conversations: what they ask, about how many regions, for how long.
 LESSONS = {
     "stage 0: lessons, one region": ({"describe_short": 3, "instances": 1, "part_level": 1}, 1, 1.3),
-    "stage 0: lessons, which region": ({"naming": 3, "describe_short": 1}, 2, 1.3),
+    "stage 0: lessons, which region": ({"naming": 1}, 2, 1.4),
 }

@@ -36,6 +36,7 @@ SCENES_PER_MINUTE, MOST_SCENES = 480, 24_000
 BRIDGE_SCENES = 1500
 WORD_STD = 0.1  # at 0.02 the sum of words at a region drowns in what the layers add, and the LM takes far longer to find it
 REST_MINUTES = 0.8  # the bridge, and saving
+LEAST_SHARE = 0.02  # of the recipe's minutes: below this some stage would not make a step
 
 
 def train_tiny(
@@ -55,12 +56,15 @@ def train_tiny(
     out = Path(out)
     if minutes < 1 and steps is None:
         raise ValueError(f"minutes is {minutes}; the four stages need at least 1.")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; it must be 0 or above.")
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    torch.zeros(1, device=device)  # a device that is not there is refused before anything is drawn
     if (out / "model.safetensors").exists():
         raise FileExistsError(f"{out} already holds a model. Give another folder with --out, or remove it.")
     out.mkdir(parents=True, exist_ok=True)
     log = out / "log.jsonl"
     log.unlink(missing_ok=True)
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.manual_seed(seed)
 
     scenes = render_scenes(range(64 if steps else min(int(SCENES_PER_MINUTE * minutes), MOST_SCENES)), progress=progress)
@@ -75,6 +79,8 @@ def train_tiny(
     lessons_minutes = sum(lesson_minutes for *_, lesson_minutes in LESSONS.values())
     all_stages = EYES_MINUTES + lessons_minutes + WORDS_MINUTES + sum(stage.minutes for stage in TINY)
     share = (minutes - spent_minutes - REST_MINUTES) / all_stages
+    if steps is None and share < LEAST_SHARE:
+        raise ValueError(f"Drawing the scenes took {spent_minutes:.1f} minutes: too few of {minutes:g} are left.")
     record = run_record(seed, minutes, device, len(scenes), model)
 
     def run(name: str, stage_minutes: float, **kwargs) -> None:

@@ -93,7 +93,7 @@ def fit(
 
 def autocast(device: torch.device):
     """bf16 where the hardware multiplies it; float32 elsewhere."""
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else (
+    fast = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else (
         device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
     )
     return torch.autocast(device.type, torch.bfloat16, enabled=fast)
