@@ -13,7 +13,7 @@
 # %% [markdown]
 # # 00 · First look
 #
-# **Draw around a thing. Read what it is. Then look inside, at the two tokens that carried it.**
+# **Draw over a thing. Read what it is. Then look inside, at the two tokens that carried it.**
 #
 # **You will learn**
 #
@@ -70,10 +70,11 @@ viz.overlay(scene.image, masks, labels=answers)
 #
 # ## 2 · Now you
 #
-# Run the next cell. **Drag the brush over one thing, let go, and read.** Draw around something else, erase,
-# ask a question.
+# Run the next cell. **Drag the brush over one thing, let go, and read.** A second stroke adds to the same
+# region. For another thing, first press **2**, or click the 2 under the picture. The polygon tool (P) draws a
+# lasso *around* a thing. Erase, undo, ask a question.
 #
-# Then try to find its limits:
+# Then try to find its limits. Begin each one as a region of its own, or press *Delete* to clear the old one:
 #
 # - Only half of a thing. Only its wheel, its sail, its window.
 # - A stroke over two things at once.
@@ -238,6 +239,12 @@ viz.overlay(photograph, [face], labels=model.describe(photograph, [face]))
 #
 # ## 7 · Where to go from here
 #
+# Here is the way once more, this time for the second region.
+
+# %%
+diagrams.pipeline(scene.image, masks[1], levels, SHORT, answers[1])
+
+# %% [markdown]
 # You have seen all of Osprey. The course builds each piece with you, checks it against the package, and
 # breaks it.
 #
