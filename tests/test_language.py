@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from osprey_nb.data import language
+from osprey_nb.data import language, phrases
 from osprey_nb.data.kinds import COLOURS, HELD_OUT, KINDS, PATTERNS, SIZES
 from osprey_nb.data.language import ONE_WORD, PARTS, Region, object_phrase, parse_phrase, part_phrase, records
 from osprey_nb.data.phrases import SEVERAL, part_colour, part_list, place
@@ -321,3 +321,27 @@ def test_vocabulary_is_small_and_the_protocol_prompts_are_in_it(told):
         "Is there a cat in the image? Please answer yes or no.",
         "Please give me a short description of <region1>.",
     } <= questions
+
+
+def test_naming_asks_for_each_object_twice_by_its_number():
+    scene = make_scene(3, 128, "eval", "train")
+    record = language.naming(scene, np.random.default_rng(0), limit=2)
+    assert len(record.masks) == 2
+    assert sorted(numbered(question)[0] for question, _ in record.turns) == [0, 0, 1, 1]
+    for _, answer, region in asked(scene, record):
+        assert region.part is None
+        assert answer == region.obj.kind
+
+
+def test_large_parts_are_asked_about_more_often():
+    taken, left = [], []
+    for seed in SEEDS:
+        scene = make_scene(seed, 128, "eval", "train")
+        sizes = [int(part.mask.sum()) for obj in scene.objects for part in obj.parts]
+        regions = phrases.pick_regions(scene, np.random.default_rng(seed), 2, parts=1)
+        assert all(region.part for region in regions)
+        chosen = [int(region.mask.sum()) for region in regions]
+        assert len(chosen) == min(2, len(sizes))
+        taken += chosen
+        left += sizes
+    assert np.mean(taken) > 1.5 * np.mean(left)

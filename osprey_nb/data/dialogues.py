@@ -37,6 +37,7 @@ DETAILED_QUESTIONS = {  # a question and its weight
     "What can you tell me about {}?": 1,
 }
 COLOUR_QUESTIONS = ("What colour is {}?", "What color is {}?", "What is the colour of {}?")
+NAMING_QUESTIONS = ("Name {}.", "{}?", "{} is what?", "What is {}?", "Which object is {}?", "What kind of object is {}?")
 PLACES = {
     "meadow": "in a meadow",
     "beach": "on a beach",
@@ -103,14 +104,14 @@ def short_form(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record
 
 
 def naming(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record:
-    """Two objects or more, each asked for its kind twice, in random order: only the number says which one is meant."""
+    """Two objects or more, each named twice, in random order: only the number says which one is meant.
+
+    The questions are short: what a number means is learnt from these, hardly from long ones (docs/decisions.md).
+    """
     objects = shuffled(rng, scene.objects)
     regions = [Region(obj) for obj in objects[: int(rng.integers(2, limit + 1))]]
-    questions = ("What is {}?", "What kind of object is {}?", "What is the category of {}?")
-    turns = [
-        (f"{pick(rng, questions).format(f'<region{i}>')} {ONE_WORD}", region.obj.kind) for i, region in enumerate(regions, 1)
-    ]
-    return record(scene, "osprey_short_form", regions, shuffled(rng, 2 * turns), inline=False)
+    turns = [(pick(rng, NAMING_QUESTIONS).format(f"<region{i}>"), region.obj.kind) for i, region in enumerate(regions, 1)] * 2
+    return record(scene, "osprey_short_form", regions, shuffled(rng, turns), inline=False)
 
 
 def conversation(scene: Scene, rng: np.random.Generator) -> Record:

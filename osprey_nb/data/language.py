@@ -78,7 +78,7 @@ CAPTION_QUESTIONS = (
 
 def describe_short(scene: Scene, rng: np.random.Generator, limit: int = 8) -> Record:
     """The demo's short question (and others) -> `a striped red bicycle`, `the wheel of a red bicycle`."""
-    regions = pick_regions(scene, rng, limit, parts=0.45)
+    regions = pick_regions(scene, rng, limit, parts=0.5)
     turns = ask_each(rng, SHORT_QUESTIONS, [region.phrase(rng) for region in regions])
     return record(scene, "describe_short", regions, turns, inline=True)
 

@@ -150,10 +150,15 @@ def shuffled(rng: np.random.Generator, items) -> list:
 
 
 def pick_regions(scene: Scene, rng: np.random.Generator, limit: int, parts: float) -> list[Region]:
-    """Up to `limit` regions in random order; a share `parts` of them are parts (0: none, 1: all)."""
+    """Up to `limit` regions in random order; a share `parts` of them are parts (0: none, 1: all).
+
+    A part comes the sooner the larger it is: a car's body is harder to tell from the car than its headlight.
+    """
     objects = [Region(obj) for obj in scene.objects] if parts < 1 else []
     pieces = [Region(obj, part) for obj in scene.objects for part in obj.parts] if parts > 0 else []
-    objects, pieces = shuffled(rng, objects), shuffled(rng, pieces)
+    objects = shuffled(rng, objects)
+    waits = [rng.exponential() / piece.mask.sum() for piece in pieces]
+    pieces = [pieces[i] for i in np.argsort(waits)[::-1]]  # the last is taken first
     chosen: list[Region] = []
     while len(chosen) < limit and (objects or pieces):
         pool = pieces if pieces and (not objects or rng.random() < parts) else objects

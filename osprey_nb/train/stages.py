@@ -36,16 +36,12 @@ TINY = (
     Stage(
         "stage 3: end-to-end", ("projector", "mask_extractor", "llm"),
         {
-            "describe_short": 7, "instances": 2, "part_level": 2, "naming": 2, "short_form": 2, "positive_negative": 2,
+            "describe_short": 7, "instances": 2, "part_level": 2, "naming": 3, "short_form": 2, "positive_negative": 2,
             "describe_detailed": 2, "detailed": 1, "conversation": 2, "caption": 1, "existence": 1,
         },
-        1e-3, 8, 9.5,
+        1e-3, 8, 10.9,
     ),
 )
-#: Stage 0 of tiny, in minutes of a budget of 25.
-EYES_MINUTES, WORDS_MINUTES = 6.5, 3.5
-#: Its lessons come before whole conversations: what they ask, about how many regions, for how long.
-LESSONS = {
-    "stage 0: lessons, one region": ({"describe_short": 3, "instances": 1, "part_level": 1}, 1, 1.3),
-    "stage 0: lessons, which region": ({"naming": 1}, 2, 1.4),
-}
+#: Stage 0 of tiny, in minutes of a budget of 25. Lessons about one region come before whole conversations.
+EYES_MINUTES, LESSONS_MINUTES, WORDS_MINUTES = 6.5, 1.3, 3.5
+LESSONS = {"describe_short": 3, "instances": 1, "part_level": 1}

@@ -27,7 +27,7 @@ from .augment import roughen
 from .bridge import bridge
 from .contrast import RegionCLIP, region_batches
 from .language import batches_of_like_length, draw_records, text_batches, text_loss, train_tokenizer
-from .stages import EYES_MINUTES, LESSONS, TINY, WORDS_MINUTES, Stage
+from .stages import EYES_MINUTES, LESSONS, LESSONS_MINUTES, TINY, WORDS_MINUTES, Stage
 from .trainer import Budget, fit, freeze
 from .world import render_scenes
 
@@ -76,8 +76,7 @@ def train_tiny(
     model.to(device, memory_format=torch.channels_last)
 
     spent_minutes = (time.perf_counter() - started) / 60
-    lessons_minutes = sum(lesson_minutes for *_, lesson_minutes in LESSONS.values())
-    all_stages = EYES_MINUTES + lessons_minutes + WORDS_MINUTES + sum(stage.minutes for stage in TINY)
+    all_stages = EYES_MINUTES + LESSONS_MINUTES + WORDS_MINUTES + sum(stage.minutes for stage in TINY)
     share = (minutes - spent_minutes - REST_MINUTES) / all_stages
     if steps is None and share < LEAST_SHARE:
         raise ValueError(f"Drawing the scenes took {spent_minutes:.1f} minutes: too few of {minutes:g} are left.")
@@ -99,8 +98,8 @@ def train_tiny(
         batches=region_batches(scenes, 16, seed, vision.mean, vision.std),
     )
     talk = {"parameters": freeze(model, [model.llm]), "loss_of": lambda batch: text_loss(model, batch)}
-    for name, (mixture, limit, lesson_minutes) in LESSONS.items():
-        run(name, lesson_minutes, **talk, lr=1.5e-3, batches=text_batches(scenes, mixture, model.processor, 12, seed, limit))
+    lessons = text_batches(scenes, LESSONS, model.processor, 12, seed, limit=1)
+    run("stage 0: lessons", LESSONS_MINUTES, **talk, lr=1.5e-3, batches=lessons)
     conversations = text_batches(scenes, TINY[-1].mixture, model.processor, 8, seed)
     run("stage 0: language", WORDS_MINUTES, **talk, lr=1e-3, batches=conversations)
     bridge(model, scenes[:BRIDGE_SCENES], seed)
