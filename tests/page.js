@@ -1,7 +1,7 @@
 // A static page for the widgets: a small model object with the methods that anywidget gives to `render`.
 // `window.sent` holds what would go to Python. Python's answer "saved" comes at once, unless `silent`.
 window.mount = async ({ esm, css, state, bytes, silent }) => {
-  const toView = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+  const toView = (text) => state._base64 ? text : new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
   state._image = toView(bytes.image);
   state._drawing = { seq: state._drawing.seq, runs: toView(bytes.runs) };
   const listeners = {};
@@ -22,8 +22,8 @@ window.mount = async ({ esm, css, state, bytes, silent }) => {
       if (state._drawing === lastSaved) return;
       lastSaved = state._drawing;
       const { seq, runs } = state._drawing;
-      const data = new Uint8Array(runs.buffer, runs.byteOffset, runs.byteLength);
-      window.sent.push({ seq, runs: btoa(String.fromCharCode(...data)) });
+      const text = () => btoa(String.fromCharCode(...new Uint8Array(runs.buffer, runs.byteOffset, runs.byteLength)));
+      window.sent.push({ seq, runs: state._base64 ? runs : text() });
       if (!silent) model.set("_saved", seq);
     },
   };
@@ -41,7 +41,8 @@ window.mount = async ({ esm, css, state, bytes, silent }) => {
   window.view = () => {
     const el = document.createElement("div");
     document.body.append(el);
-    widget.render({ model, el });
+    window.closeView = widget.render({ model, el }); // of the newest view
   };
   window.view();
+  window.listening = () => Object.values(listeners).flat().length;
 };

@@ -36,7 +36,8 @@ class Page:
         state = {key: value for key, value in state.items() if not key.startswith(("_view", "_model", "_dom"))}
         state["_drawing"] = {"seq": widget._drawing["seq"]}
         data = {"image": widget._image, "runs": widget._drawing["runs"]}
-        data = {key: base64.b64encode(value).decode() for key, value in data.items()}
+        if not widget._base64:
+            data = {key: base64.b64encode(value).decode() for key, value in data.items()}
         self.page.evaluate(
             "setup => mount(setup)",
             {"esm": widget._esm, "css": widget._css, "state": state, "bytes": data, "silent": silent},
@@ -75,7 +76,8 @@ class Page:
     def labels(self) -> np.ndarray:
         """The label map that Python holds after the last message."""
         last = self.sent[-1]
-        self.widget.set_state({"_drawing": {"seq": last["seq"], "runs": memoryview(base64.b64decode(last["runs"]))}})
+        runs = last["runs"] if self.widget._base64 else memoryview(base64.b64decode(last["runs"]))
+        self.widget.set_state({"_drawing": {"seq": last["seq"], "runs": runs}})
         assert self.widget._notice == "" and self.widget._saved == last["seq"]
         return self.widget._labels
 
@@ -405,6 +407,43 @@ def test_the_opacity_goes_both_ways(show):
 
 
 # --- the studio
+
+
+def test_title_and_height_follow_python(show):
+    page = show()
+    before = page.get("stage").bounding_box()
+    page.page.evaluate("fromPython('title', 'Mark the wheels <b>')")
+    page.page.evaluate("fromPython('height', 240)")
+    after = page.get("stage").bounding_box()
+    assert page.page.locator(".osprey-title").text_content() == "Mark the wheels <b>"
+    assert before["height"] == pytest.approx(480, abs=1) and after["height"] == pytest.approx(240, abs=1)
+    page.drag((40, 60), (80, 60))
+    assert page.labels[60, 60] == 1 and page.labels[90, 60] == 0
+
+
+def test_base64_draws_the_same_as_binary(show):
+    drawn = []
+    for encoding in ("binary", "base64"):
+        page = show(kind=lambda image, encoding=encoding: MaskCanvas(image, encoding=encoding))
+        page.drag((40, 60), (80, 60), (120, 90))
+        drawn.append(page.labels)
+    assert isinstance(page.sent[-1]["runs"], str) and drawn[0].any()
+    assert (drawn[0] == drawn[1]).all()
+
+
+def test_a_closed_view_leaves_nothing_behind_and_the_drawing_stays(show):
+    page = show()
+    one_view = page.page.evaluate("listening()")
+    page.drag((40, 60), (80, 60))
+    page.page.evaluate("closeView()")
+    assert page.page.locator(".osprey-canvas").count() == 0
+    page.page.evaluate("fromPython('opacity', 0.9)")  # nobody listens any more, and nothing breaks
+    page.page.evaluate("view()")
+    assert page.page.evaluate("listening()") == one_view
+    page.page.locator("[data-ready]").wait_for()
+    assert page.painted((60, 60)) > 0
+    page.drag((40, 100), (80, 100))
+    assert page.labels[60, 60] == 1 and page.labels[100, 60] == 1
 
 
 @pytest.mark.parametrize("width", [700, 880, 1250])

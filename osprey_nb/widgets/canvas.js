@@ -78,11 +78,12 @@ export function mountCanvas(model, store, host, room, inset) {
     "aria-label": `Drawing area, ${width} by ${height} pixels. Arrows move the point, Enter draws at it. `
       + "B brush, E eraser, R box, P polygon, 1 to 9 regions.",
   });
+  const title = element("div", { class: "osprey-title" });
   const hint = element("span", { class: "osprey-hint" });
   const saved = element("span", { class: "osprey-saved", role: "status", "data-testid": "status" });
   const notice = element("div", { class: "osprey-notice", role: "alert", "data-testid": "notice" });
   const root = element("div", { class: "osprey-canvas", "data-lm-suppress-shortcuts": "true" },
-    element("div", { class: "osprey-head" }, element("div", { class: "osprey-title", text: model.get("title") }), hint),
+    element("div", { class: "osprey-head" }, title, hint),
     element("div", { class: "osprey-bar", role: "toolbar", "aria-label": "Drawing tools" },
       element("span", { class: "osprey-group" }, ...Object.values(toolButtons)),
       element("span", { class: "osprey-group" }, addButton, cutButton),
@@ -138,6 +139,7 @@ export function mountCanvas(model, store, host, room, inset) {
     say(saved, waiting ? "Sending to Python …" : store.seq ? "Saved in Python" : "Ready");
     saved.dataset.seq = store.seq;
     saved.dataset.state = waiting ? "sending" : "saved";
+    say(title, model.get("title"));
     say(notice, model.get("_notice"));
     notice.hidden = !notice.textContent;
     stage.dataset.tool = pan || spaceDown ? "pan" : tool;
@@ -339,13 +341,14 @@ export function mountCanvas(model, store, host, room, inset) {
     opacityInput.value = Math.round(model.get("opacity") * 100);
     screen.setOpacity(model.get("opacity"));
   };
-  model.on("change:opacity", onOpacity);
+  const changes = { "change:opacity": onOpacity, "change:height": layout, "change:title": refresh };
+  for (const [name, act] of Object.entries(changes)) model.on(name, act);
   layout();
   refresh();
 
   return () => {
     store.listeners.delete(onStore);
-    model.off("change:opacity", onOpacity);
+    for (const [name, act] of Object.entries(changes)) model.off(name, act);
     ratio.removeEventListener("change", onRatio);
     observer.disconnect();
     cancelAnimationFrame(screen.frame);
