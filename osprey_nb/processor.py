@@ -99,10 +99,8 @@ class OspreyProcessor:
 
     def record(self, record: Record, **kwargs) -> dict:
         """A training record to one sample: `image` 3×S×S, `masks` R×h×w, `input_ids`, `labels`."""
-        n_regions = 0 if record.masks is None else len(record.masks)
-        text = self.text(record.turns, n_regions, record.inline, **kwargs)
-        masks = np.zeros((0, 1, 1), bool) if record.masks is None else record.masks[text["order"]]
-        return {**text, "image": self.image(record.image), "masks": torch.from_numpy(masks)}
+        text = self.text(record.turns, len(record.regions), record.inline, **kwargs)
+        return {**text, "image": self.image(record.image), "masks": torch.from_numpy(record.masks[text["order"]])}
 
     def collate(self, samples: Sequence[dict]) -> dict:
         """Samples of `record` to one right-padded batch for `Osprey.forward`."""
@@ -124,5 +122,5 @@ class OspreyProcessor:
     def __call__(self, image, masks, turns: Sequence[tuple[str, str | None]], inline: bool = False, **kwargs) -> dict:
         """One image, its masks (whatever `masks.to_masks` takes, or None) and turns to a batch of one."""
         image = load_image(image)
-        masks = None if masks is None else to_masks(masks, size=(image.height, image.width))
+        masks = () if masks is None else to_masks(masks, size=(image.height, image.width))
         return self.collate([self.record(Record("", "", image, masks, list(turns), inline), **kwargs)])

@@ -135,7 +135,7 @@ def test_every_kind_of_record_is_made_and_repeats(told):
 def test_records_have_regions_for_their_names_and_names_for_their_regions(told):
     for scene, record in told:
         named = {n for question, answer in record.turns for n in numbered(question + answer)}
-        count = 0 if record.masks is None else len(record.masks)
+        count = len(record.regions)
         assert named <= set(range(count)), record.turns
         if record.source != "osprey_conversation":  # there the third region may stay unmentioned
             assert named == set(range(count)), record.turns

@@ -52,7 +52,7 @@ PLACES = {
 
 def record(scene: Scene, source: str, regions: list[Region], turns, inline: bool) -> Record:
     """A Record whose masks are those of the regions, in the order of `<region1>`, `<region2>` …"""
-    masks = np.stack([region.mask for region in regions]) if regions else None
+    masks = np.stack([region.mask for region in regions]) if regions else ()
     return Record(source, source, scene.image, masks, turns, inline)
 
 

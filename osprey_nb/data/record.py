@@ -1,30 +1,45 @@
 """One training sample, whatever file it came from (paper section 4; built by hand in notebook 06).
 
     Record ── image    path, or H×W×3 uint8
-           ├─ masks    R×H×W bool, in the order of <region1>, <region2>, …
+           ├─ regions  in the order of <region1>, <region2>, …; masks, R×H×W bool, are made of them when asked for
            └─ turns    (question, answer) pairs; the text points at regions by <regionN>
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+
+from ..masks import to_masks
 
 
 @dataclass(frozen=True)
 class Record:
     """An image, its regions, and what is said about them.
 
+    `regions` is an R×H×W bool array, or a list of what `masks.to_masks` takes (RLE, polygons, PNGs …), which needs `size`, the
+    image's (H, W). A record without regions is an image-text pair.
+
     `inline=True` puts a region's `<mask><pos>` pair where its name stands in a question (COCO, RefCOCO, parts,
     positive/negative files). `inline=False` announces all regions in the first turn, then calls them `region1`,
-    `region2` … by name (short-form, conversation and detailed files). A record without masks is an image-text pair.
+    `region2` … by name (short-form, conversation and detailed files).
     """
 
     id: str
     source: str
     image: np.ndarray | Path
-    masks: np.ndarray | None
+    regions: np.ndarray | Sequence = ()
     turns: list[tuple[str, str]] = field(default_factory=list)
     inline: bool = False
+    size: tuple[int, int] | None = None
+
+    @cached_property
+    def masks(self) -> np.ndarray:
+        """R×H×W bool. Raises what `to_masks` raises for a region that cannot be decoded or is empty."""
+        if isinstance(self.regions, np.ndarray):
+            return self.regions
+        return to_masks(list(self.regions), self.size) if len(self.regions) else np.zeros((0, 1, 1), bool)

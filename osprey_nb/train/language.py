@@ -36,7 +36,7 @@ def train_tokenizer(scenes: list[Scene], vocab_size: int, seed: int) -> PreTrain
     texts = []
     for scene in scenes:
         for record in records(scene, rng):
-            questions, _ = place_regions([q for q, _ in record.turns], _regions(record), record.inline)
+            questions, _ = place_regions([q for q, _ in record.turns], len(record.regions), record.inline)
             pairs = [(question, answer) for question, (_, answer) in zip(questions, record.turns, strict=True)]
             texts.append("".join(text for text, _ in conversation(pairs)))
     bpe = Tokenizer(models.BPE())
@@ -65,7 +65,7 @@ def text_batches(
     fewer, bare = ({"limit": limit}, {"system": "", "with_image": False}) if limit else ({}, {})
 
     def sample(scene: Scene, record: Record) -> dict:
-        text = processor.text(record.turns, _regions(record), record.inline, **bare)
+        text = processor.text(record.turns, len(record.regions), record.inline, **bare)
         names = {mask.tobytes(): words for mask, words in region_words(scene)} if text["order"] else {}
         return {**text, "words": [names[record.masks[i].tobytes()] for i in text["order"]]}
 
@@ -133,7 +133,3 @@ def word_counts(words: Sequence[str], processor: OspreyProcessor) -> Tensor:
     for row, tokens in zip(counts, ids, strict=True):
         row += torch.bincount(torch.tensor(tokens, dtype=torch.long), minlength=len(row))
     return counts
-
-
-def _regions(record) -> int:
-    return 0 if record.masks is None else len(record.masks)
