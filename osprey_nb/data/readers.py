@@ -49,14 +49,25 @@ class RecordError(ValueError):
 class Reader(Sequence):
     """`file` holds the annotations and `images` is the folder of the pictures. A subclass reads one row.
 
+    `questions`, texts with a {} for the region, take the place of the reader's own phrasings where the file has none.
+
     Opening raises FileNotFoundError for a missing file or folder. Reading a row raises RecordError. That the picture exists and
     that the masks decode is found out when they are used, or by `osprey-nb check`.
     """
 
     source = ""
+    questions: Sequence[str] = ()
 
-    def __init__(self, file: str | Path, images: str | Path, seed: int = 0, progress: bool = True):
+    def __init__(
+        self, file: str | Path, images: str | Path, seed: int = 0, questions: Sequence[str] = (), progress: bool = True
+    ):
         self.file, self.images, self.seed = Path(file), Path(images), seed
+        if questions:
+            if not self.questions:
+                raise ValueError(f"{self.file} brings its own questions; leave out `questions`.")
+            if isinstance(questions, str) or not all(isinstance(q, str) and q.count("{}") == 1 for q in questions):
+                raise ValueError(f"`questions` is {questions!r}; give a list of texts, each with one {{}} for the region.")
+            self.questions = tuple(questions)
         if not self.images.is_dir():
             raise FileNotFoundError(f"no folder of images at {self.images}, which the records of {self.file} need")
         self.rows = self.open(progress)
@@ -91,6 +102,7 @@ class Reader(Sequence):
 class OspreyFile(Reader):
     """One of the five Osprey-724K files. Which one is told by its name, as published; `source` overrules it."""
 
+    questions = DETAIL  # detail records have answers only
     ONE_WORD_SOURCES = ("osprey_short_form", "osprey_part_level")
     INLINE_SOURCES = ("osprey_lvis_positive_negative",)
 
@@ -101,7 +113,7 @@ class OspreyFile(Reader):
     def read(self, row, name, rng):
         if "description" in row:
             texts = [re.sub(r"^\s*<region\d+>\s*:\s*", "", text) for text in row["description"]]
-            turns = ask_each(DETAIL, texts, rng)
+            turns = ask_each(self.questions, texts, rng)
         else:
             turns = pairs(row["conversations"])
         if self.source in self.ONE_WORD_SOURCES:
@@ -118,7 +130,7 @@ class CocoFile(Reader):
     """What the COCO-like formats share: up to `most` regions of an image, in random order, crowds left out."""
 
     most = 20
-    questions: tuple[str, ...] = CATEGORY
+    questions = CATEGORY
 
     def answer(self, image: dict, annotation: dict) -> str:
         raise NotImplementedError
@@ -227,7 +239,7 @@ class OwnFolder(Reader):
     or else at the table's folder. Lines of one image become one record.
     """
 
-    source = "own"
+    source, questions = "own", PHRASE
 
     def __init__(self, file, images=None, **options):
         super().__init__(file, Path(file).parent if images is None else images, **options)
@@ -246,7 +258,7 @@ class OwnFolder(Reader):
         return list(images.values())
 
     def read(self, row, name, rng):
-        turns = ask_each(PHRASE, [line["text"] for line in row], rng)
+        turns = ask_each(self.questions, [line["text"] for line in row], rng)
         for i, line in enumerate(row):
             own = line.get("question") or turns[i][0]
             turns[i] = (own if _REGION.search(own) else f"{own} <region{i + 1}>", line["text"])
@@ -269,8 +281,8 @@ def pairs(conversation: list[dict]) -> list[tuple[str, str]]:
 
 def ask_each(questions: Sequence[str], answers: Sequence, rng: np.random.Generator) -> list[tuple[str, str]]:
     """A turn a region, each in one of the phrasings."""
-    asked = rng.integers(len(questions), size=len(answers))
-    return [(questions[n].format(f"<region{i}>"), answer) for i, (n, answer) in enumerate(zip(asked, answers, strict=True), 1)]
+    asked = [questions[n] for n in rng.integers(len(questions), size=len(answers))]
+    return [(q.replace("{}", f"<region{i}>"), a) for i, (q, a) in enumerate(zip(asked, answers, strict=True), 1)]
 
 
 def only_named(regions: list, turns: list[tuple[str, str]]) -> tuple[list, list[tuple[str, str]]]:
