@@ -3,6 +3,8 @@
 training    one step of each stage, forward and backward: samples a second
 describe    k regions of one picture in one call (the picture is read once, the regions side by side)
             against the naive way: one call a region, each of which reads the picture again
+index       a file of 200 000 Osprey records (sample records again and again): indexed, opened again, and read at random,
+            against json.load; seconds and peak memory of a process of its own, above that of its imports
 """
 
 from __future__ import annotations
@@ -12,6 +14,9 @@ import os
 import platform
 import re
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +37,23 @@ RESULTS = Path(__file__).parent / "results"
 REGIONS = (1, 4, 16)
 REPEATS = 5
 STEPS = 8
+RECORDS = 200_000
+OPEN = "from osprey_nb.data.index import open_rows; rows = open_rows(sys.argv[1], progress=False)"
+WAYS = {  # each in a process of its own
+    "json.load": "import json; rows = json.load(open(sys.argv[1]))",
+    "index, first time": OPEN,
+    "index, later": OPEN,
+    "index, later, 1000 rows at random": f"{OPEN}; [rows[random.randrange(len(rows))] for _ in range(1000)]",
+}
+MEASURED = """
+import random, re, sys, time
+import numpy, platformdirs, pyarrow, tqdm.auto, osprey_nb.data.index, ijson
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
+before, start = peak(), time.perf_counter()
+{work}
+assert len(rows) == int(sys.argv[2])
+print(time.perf_counter() - start, peak() - before)
+"""
 
 
 def machine(device: str) -> dict:
@@ -102,6 +124,25 @@ def describing(model: Osprey, device: str) -> list[dict]:
     return rows
 
 
+def indexing() -> list[dict]:
+    """Seconds and peak MiB of opening a large annotation file."""
+    sample = Path(__file__).parents[1] / "data_samples" / "osprey_short_form.json"
+    lines = [json.dumps(entry) for entry in json.loads(sample.read_text(encoding="utf-8"))]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "large.json"
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("[" + ",\n".join(lines[i % len(lines)] for i in range(RECORDS)) + "]")
+        for name, work in WAYS.items():
+            command = [sys.executable, "-c", MEASURED.format(work=work), str(path), str(RECORDS)]
+            cache = {**os.environ, "OSPREY_NB_CACHE": folder}
+            done = subprocess.run(command, env=cache, capture_output=True, text=True, check=True)
+            spent, peak = map(float, done.stdout.split())
+            rows.append({"way": name, "seconds": round(spent, 3), "peak_mib": round(peak), "records": RECORDS,
+                         "file_mb": round(path.stat().st_size / 1e6)})  # fmt: skip
+    return rows
+
+
 def write(result: dict) -> Path:
     """Keep a result under the name of its device."""
     RESULTS.mkdir(exist_ok=True)
@@ -123,6 +164,11 @@ def show(result: dict) -> None:
         print(f"{row['regions']:<10}{times}{row['same_answers']:>15}")
 
 
+    print(f"\n{'index':36}{'seconds':>9}{'peak MiB':>10}   ({RECORDS:,} records, {result['index'][0]['file_mb']} MB)")
+    for row in result["index"]:
+        print(f"{row['way']:36}{row['seconds']:>9.3f}{row['peak_mib']:>10}")
+
+
 def main() -> None:
     logging.disable_progress_bar()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -130,6 +176,7 @@ def main() -> None:
         "machine": machine(device),
         "describe": describing(Osprey.from_pretrained("tiny"), device),
         "training": training(Osprey.from_pretrained("tiny"), device),
+        "index": indexing(),
     }
     show(result)
     print(f"\nwrote {write(result).relative_to(RESULTS.parents[1])}")

@@ -1,15 +1,17 @@
 """A JSON file of any size, opened in a moment: its rows lie in an Arrow file (notebook 06).
 
-    data.json ── streamed once ──► cache/data-….arrow ── memory-mapped ──► rows[i], a dict
+    data.json ── streamed once ──► cache/data-….arrow ── 64 rows at a time ──► rows[i], a dict
         list, JSON lines     a row is an entry
         COCO                 a row is an image and its annotations: {"image": {…}, "annotations": [{…}, …]}
 
-Neither building nor reading holds more than a few megabytes of text in memory, and workers share the pages of the file.
+Neither building nor reading holds more than a few megabytes of text in memory. (If the file were memory-mapped, the pages that
+a worker has read would count as its memory.)
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from array import array
@@ -22,8 +24,8 @@ import numpy as np
 import platformdirs
 from tqdm.auto import tqdm
 
-LAYOUT = 1  # of the Arrow files; another number makes all of them anew
-BATCH_BYTES = 1 << 22
+LAYOUT = 2  # of the Arrow files; another number makes all of them anew
+BATCH_ROWS = 64
 
 
 class Rows(Sequence):
@@ -31,16 +33,17 @@ class Rows(Sequence):
 
     def __init__(self, path: Path):
         self.path = path
+        self._last: tuple = (None, None)
 
     @cached_property
-    def _table(self):
+    def _file(self):
         import pyarrow as pa
 
-        return pa.ipc.open_file(pa.memory_map(str(self.path))).read_all()
+        return pa.ipc.open_file(pa.OSFile(str(self.path)))
 
     @cached_property
     def _about(self) -> dict:
-        return json.loads(self._table.schema.metadata[b"osprey_nb"])
+        return json.loads(self._file.schema.metadata[b"osprey_nb"])
 
     @property
     def categories(self) -> dict[int, str]:
@@ -51,15 +54,24 @@ class Rows(Sequence):
         return self._about["orphans"]
 
     def __len__(self) -> int:
-        return self._table.num_rows
+        return self._length
+
+    @cached_property
+    def _length(self) -> int:
+        full = self._file.num_record_batches - 1  # the last may hold fewer, or none
+        return full * BATCH_ROWS + self._file.get_batch(full).num_rows
 
     def __getitem__(self, index: int) -> dict:
         if not -len(self) <= index < len(self):
             raise IndexError(f"row {index} of {len(self)}")
-        return json.loads(self._table.column(0)[index].as_py())
+        batch, row = divmod(index % len(self), BATCH_ROWS)
+        last = self._last
+        if last[0] != batch:  # rows are often read one after the other
+            self._last = last = (batch, self._file.get_batch(batch).column(0))
+        return json.loads(last[1][row].as_py())
 
-    def __getstate__(self) -> dict:
-        return {"path": self.path}  # a worker maps the file itself
+    def __reduce__(self):
+        return Rows, (self.path,)  # a worker opens the file itself
 
 
 def open_rows(path: str | Path, progress: bool = True) -> Rows:
@@ -150,14 +162,12 @@ def _write(out: Path, rows: Iterator[dict], about: dict | None = None) -> None:
     unfinished = out.with_name(f"{out.name}.{os.getpid()}.part")
     try:
         with pa.OSFile(str(unfinished), "wb") as file, pa.ipc.new_file(file, schema) as writer:
-            texts, size = [], 0
-            for row in rows:
-                texts.append(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode())
-                size += len(texts[-1])
-                if size > BATCH_BYTES:
-                    writer.write_batch(pa.record_batch([pa.array(texts, pa.large_binary())], schema=schema))
-                    texts, size = [], 0
-            writer.write_batch(pa.record_batch([pa.array(texts, pa.large_binary())], schema=schema))
+            rows = iter(rows)
+            while True:
+                texts = [json.dumps(row, ensure_ascii=False).encode() for row in itertools.islice(rows, BATCH_ROWS)]
+                writer.write_batch(pa.record_batch([pa.array(texts, pa.large_binary())], schema=schema))
+                if len(texts) < BATCH_ROWS:
+                    break
         os.replace(unfinished, out)
     finally:
         unfinished.unlink(missing_ok=True)
