@@ -18,7 +18,7 @@ from .config import OspreyConfig
 from .data.record import Record
 from .images import load_image, preprocess
 from .masks import to_masks
-from .prompt import IMAGE, MASK, POS, SYSTEM, conversation, place_regions
+from .prompt import IMAGE, MASK, POS, SYSTEM, PromptTooLong, conversation, place_regions
 
 IGNORE = -100
 
@@ -62,10 +62,12 @@ class OspreyProcessor:
         system: str = SYSTEM,
         with_image: bool = True,
         room_for: int = 0,
+        limit: int | None = None,
     ) -> dict:
         """One conversation to `input_ids` and `labels` (T), and `order`: the region of each `<mask><pos>` pair.
 
-        `room_for` is the number of tokens still to be written. Raises ValueError when that does not fit the context.
+        `room_for` is the number of tokens still to be written. Raises PromptTooLong, a ValueError, when the tokens, with those
+        of the image, do not fit the context or `limit`.
         """
         questions, order = place_regions([question for question, _ in turns], n_regions, inline)
         pairs = [(question, answer) for question, (_, answer) in zip(questions, turns, strict=True)]
@@ -89,9 +91,10 @@ class OspreyProcessor:
         labels = np.where(carries_loss, ids, IGNORE)
 
         length = len(ids) + with_image * (self.config.num_image_tokens - 1) + room_for
-        limit = getattr(self.config.text_config, "max_position_embeddings", None)
-        if limit and length > limit:
-            raise ValueError(
+        context = getattr(self.config.text_config, "max_position_embeddings", None)
+        limit = min(limit or length, context or length)
+        if length > limit:
+            raise PromptTooLong(
                 f"The prompt needs {length} tokens ({len(ids)} of text, {self.config.num_image_tokens} of image, "
                 f"{room_for} for the answer); this model reads {limit}. Shorten the text or name fewer regions."
             )

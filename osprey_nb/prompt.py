@@ -29,6 +29,10 @@ DETAILED = "Can you give me a detailed description of <region1>?"
 _REGION = re.compile(r"<region(\d+)>")
 
 
+class PromptTooLong(ValueError):
+    """The prompt does not fit what the model reads."""
+
+
 def place_regions(questions: Sequence[str], n_regions: int, inline: bool) -> tuple[list[str], list[int]]:
     """Turn `<regionN>` into what the model reads. Returns the questions and, for each `<mask><pos>` pair, its region (0-based).
 

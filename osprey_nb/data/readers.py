@@ -25,7 +25,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from .index import open_rows
-from .record import Record
+from .record import REGION, Record
 
 ONE_WORD = "Answer the question using a single word or phrase."
 CATEGORY = (
@@ -38,9 +38,6 @@ SENTENCE = ("Please give me a short description of {}.", "Can you describe {} in
 DETAIL = ("Can you give me a detailed description of {}?", "Please describe {} in detail.")
 WHY = "Why?"
 ORIENTATION = ExifTags.Base.Orientation
-
-_REGION = re.compile(r"<region(\d+)>")
-
 
 class RecordError(ValueError):
     """A row that gives no record: the file, the row, and what is wrong with it."""
@@ -120,10 +117,9 @@ class OspreyFile(Reader):
             turns = [(q if q.endswith(ONE_WORD) else f"{q} {ONE_WORD}", a) for q, a in turns]
         regions = [annotation["segmentation"] for annotation in row["annotation"]]
         inline = self.source in self.INLINE_SOURCES
-        if inline:
-            regions, turns = only_named(regions, turns)
         size = int(row["height"]), int(row["width"])
-        return Record(name, self.source, self.image(row["file_name"]), regions, turns, inline, size)
+        record = Record(name, self.source, self.image(row["file_name"]), regions, turns, inline, size)
+        return record.with_turns(turns) if inline else record
 
 
 class CocoFile(Reader):
@@ -261,7 +257,7 @@ class OwnFolder(Reader):
         turns = ask_each(self.questions, [line["text"] for line in row], rng)
         for i, line in enumerate(row):
             own = line.get("question") or turns[i][0]
-            turns[i] = (own if _REGION.search(own) else f"{own} <region{i + 1}>", line["text"])
+            turns[i] = (own if REGION.search(own) else f"{own} <region{i + 1}>", line["text"])
         path = self.images / row[0]["image"]
         with Image.open(path) as picture:
             size = (picture.height, picture.width)
@@ -283,19 +279,6 @@ def ask_each(questions: Sequence[str], answers: Sequence, rng: np.random.Generat
     """A turn a region, each in one of the phrasings."""
     asked = [questions[n] for n in rng.integers(len(questions), size=len(answers))]
     return [(q.replace("{}", f"<region{i}>"), a) for i, (q, a) in enumerate(zip(asked, answers, strict=True), 1)]
-
-
-def only_named(regions: list, turns: list[tuple[str, str]]) -> tuple[list, list[tuple[str, str]]]:
-    """Leave out regions that no question names, and count the others anew: in place, there is nowhere to put them."""
-    named = sorted({int(n) for question, _ in turns for n in _REGION.findall(question)})
-    if named and not 1 <= named[0] <= named[-1] <= len(regions):
-        raise ValueError(f"the text names <region{named[-1] if named[0] else 0}>; there are {len(regions)} regions")
-    new = {old: i for i, old in enumerate(named, 1)}
-
-    def renumber(text: str) -> str:
-        return _REGION.sub(lambda match: f"<region{new.get(int(match[1]), match[1])}>", text)
-
-    return [regions[n - 1] for n in named], [(renumber(q), renumber(a)) for q, a in turns]
 
 
 FORMATS: dict[str, type[Reader]] = {

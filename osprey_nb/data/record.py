@@ -7,14 +7,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from ..masks import to_masks
+
+REGION = re.compile(r"<region(\d+)>")
 
 
 @dataclass(frozen=True)
@@ -43,3 +46,24 @@ class Record:
         if isinstance(self.regions, np.ndarray):
             return self.regions
         return to_masks(list(self.regions), self.size) if len(self.regions) else np.zeros((0, 1, 1), bool)
+
+    def with_turns(self, turns: list[tuple[str, str]]) -> Record:
+        """The same record with other turns. Regions that no question names are left out if `inline`: they have no place there.
+
+        Raises ValueError when a question names a region that there isn't.
+        """
+        if not self.inline:
+            return replace(self, turns=turns)
+        named = sorted({int(n) for question, _ in turns for n in REGION.findall(question)})
+        if named and not 1 <= named[0] <= named[-1] <= len(self.regions):
+            wrong = named[0] if named[0] < 1 else named[-1]
+            raise ValueError(f"the text names <region{wrong}>; there are {len(self.regions)} regions")
+        new = {str(old): i for i, old in enumerate(named, 1)}
+
+        def renumber(text: str) -> str:
+            return REGION.sub(lambda match: f"<region{new.get(match[1], match[1])}>", text)
+
+        regions = [self.regions[n - 1] for n in named]
+        if isinstance(self.regions, np.ndarray):
+            regions = self.regions[[n - 1 for n in named]]
+        return replace(self, regions=regions, turns=[(renumber(q), renumber(a)) for q, a in turns])

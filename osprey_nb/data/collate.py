@@ -1,0 +1,119 @@
+"""Records to batches (paper section 2; notebook 06).
+
+    records, shuffled ──► workers: Record to sample, last turns left out until it fits ──► a pool, sorted by length ──► batches
+                               └─ what cannot be used: passed over, counted, named
+
+Only answers carry loss. A sample is cut between turns, so a region's `<mask><pos>` is whole or not there, and one turn at
+least is left. Batches hold samples of like length, which leaves little padding, on the right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from ..prompt import PromptTooLong
+from .record import Record
+
+POOL = 8  # batches that are sorted together
+
+
+@dataclass
+class Report:
+    """What became of the records: how many samples, how many of them shortened, and why the others were dropped."""
+
+    samples: int = 0
+    shortened: int = 0
+    dropped: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f"{self.samples:,} samples, {self.shortened:,} of them shortened, {len(self.dropped):,} dropped"]
+        lines += [f"  {name}: {why}" for name, why in list(self.dropped.items())[:10]]
+        return "\n".join(lines + ["  …"] * (len(self.dropped) > 10))
+
+
+def fitted(record: Record, processor, limit: int | None = None) -> dict:
+    """A record as a sample of `processor.record` of at most `limit` tokens, those of the image included.
+
+    Turns are left out from the end until it fits. Raises ValueError when nothing is said, or when the first turn alone is
+    too long.
+    """
+    if not record.turns:
+        raise ValueError("nothing is said of the image")
+    for kept in range(len(record.turns), 0, -1):
+        shorter = record if kept == len(record.turns) else record.with_turns(record.turns[:kept])
+        try:
+            return processor.record(shorter, limit=limit) | {"shortened": shorter is not record}
+        except PromptTooLong as error:
+            reason = error
+    raise ValueError(f"its first turn alone is too long: {reason}")
+
+
+def batches(
+    records: Sequence[Record], processor, size: int, seed: int = 0, limit: int | None = None, workers: int = 0,
+    strict: bool = False, report: Report | None = None,
+) -> Iterator[dict]:
+    """One epoch of right-padded batches of `size` for `Osprey.forward`, in an order that the seed gives.
+
+    A record that cannot be read, or is too long for `limit` tokens, is passed over and noted in `report`; with `strict` it
+    raises ValueError. Raises RuntimeError when a worker process dies.
+    """  # fmt: skip
+    report = Report() if report is None else report
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(records)).tolist()
+    loader = DataLoader(_Samples(records, processor, limit), batch_size=None, sampler=order, num_workers=workers)
+    pool: list[dict] = []
+    for sample in _alive(loader):
+        if "dropped" in sample:
+            if strict:
+                raise ValueError(f"{sample['name']}: {sample['dropped']}")
+            report.dropped[sample["name"]] = sample["dropped"]
+            continue
+        report.samples += 1
+        report.shortened += sample.pop("shortened")
+        pool.append(sample)
+        if len(pool) == POOL * size:
+            yield from _sorted(pool, processor, size, rng)
+            pool = []
+    yield from _sorted(pool, processor, size, rng)
+    if not report.samples:
+        raise ValueError(f"None of {len(records):,} records can be used.\n{report}")
+
+
+class _Samples(Dataset):
+    def __init__(self, records: Sequence[Record], processor, limit: int | None):
+        self.records, self.processor, self.limit = records, processor, limit
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> dict:
+        name = f"record {index}"
+        try:
+            record = self.records[index]
+            name = record.id
+            return fitted(record, self.processor, self.limit)
+        except (ValueError, TypeError, OSError) as error:
+            return {"name": name, "dropped": str(error)}
+
+
+def _alive(loader: DataLoader) -> Iterator[dict]:
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "exited unexpectedly" in str(error):
+            raise RuntimeError(
+                f"A process that loads data has died ({error}). Most often memory has run out: use fewer workers, smaller "
+                "batches or smaller pictures. Nothing that was saved is lost."
+            ) from error
+        raise
+
+
+def _sorted(pool: list[dict], processor, size: int, rng: np.random.Generator) -> Iterator[dict]:
+    pool = sorted(pool, key=lambda sample: len(sample["input_ids"]))
+    starts = range(0, len(pool), size)
+    for start in rng.permutation(starts).tolist() if pool else ():
+        yield processor.collate(pool[start : start + size])
