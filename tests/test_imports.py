@@ -21,7 +21,7 @@ ORDER = (
     ("cli",),
 )
 ROW = {name: row for row, names in enumerate(ORDER) for name in names}
-KNOW_NO_MODEL = ("data", "viz", "diagrams", "segment", "masks", "images")
+KNOW_NO_MODEL = ("data", "viz", "diagrams", "segment", "masks", "images", "prompt")
 TEXT = {".py", ".md", ".js", ".mjs", ".css", ".json", ".toml", ".yml", ".ipynb", ".lock", ""}
 MACHINE_PATH = re.compile(r"(?<![\w.:/~])/(?:home|root|Users|work|tmp|opt|mnt|private)/\w+")
 
