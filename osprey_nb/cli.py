@@ -5,6 +5,7 @@
     describe   describe regions of your own picture
     train      train the tiny model from nothing
     eval       measure a model on fresh scenes
+    check      what is wrong with annotations, masks and pictures
     fetch      download the published weights
     doctor     what this machine has, and what would be slow
 
@@ -113,6 +114,46 @@ def evaluate(arguments: argparse.Namespace) -> int:
     else:
         print(f"{arguments.model}, {arguments.scenes} fresh scenes, seed {arguments.seed}\n{format_table(table)}")
     return 0
+
+
+def check(arguments: argparse.Namespace) -> int:
+    from .data.check import check, contact_sheet, fix
+    from .data.mixture import Mixture
+    from .data.readers import FORMATS, guess_format
+
+    data, images = arguments.data, arguments.images
+    if not data.exists():
+        raise FileNotFoundError(f"nothing at {data}; give an annotation file or a mixture file")
+    for path in (arguments.fix, arguments.sheet):
+        if path is not None and path.resolve() == data.resolve():
+            raise ValueError(f"{path} is the input; give another name, the input is never changed")
+    if arguments.fix is not None and arguments.fix.exists():
+        raise FileExistsError(f"{arguments.fix} exists already. Give another name: nothing is overwritten.")
+    if data.suffix in (".yaml", ".yml"):
+        if arguments.fix or arguments.sheet:
+            raise ValueError("--fix and --sheet take one annotation file, not a mixture")
+        readers = Mixture.load(data, images, progress=not arguments.json).readers
+    else:
+        format = arguments.format or guess_format(data)
+        if format not in FORMATS:
+            raise ValueError(f"format is {format!r}; known are {', '.join(FORMATS)}")
+        readers = [FORMATS[format](data, images or data.parent, progress=not arguments.json)]
+    errors = 0
+    for reader in readers:
+        found = check(reader, progress=not arguments.json)
+        errors += len(found.errors)
+        if arguments.json:
+            for finding in found.findings:
+                print(json.dumps({"file": str(reader.file), "error": finding.error, **finding._asdict()}, ensure_ascii=False))
+        else:
+            print(found.table())
+    if arguments.sheet:
+        print(f"drew {contact_sheet(reader, arguments.sheet)} records in {arguments.sheet}", file=sys.stderr)
+    if arguments.fix:
+        dropped = fix(found, arguments.fix)
+        print(f"wrote {arguments.fix} without {len(dropped):,} errors; what was dropped: "
+              f"{arguments.fix.with_suffix('.dropped.json')}", file=sys.stderr)  # fmt: skip
+    return 1 if errors else 0
 
 
 def fetch(arguments: argparse.Namespace) -> int:
@@ -244,6 +285,14 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0, help="which scenes (default: 0)")
     sub.add_argument("--scenes", type=int, default=500, help="how many (default: 500)")
     sub.add_argument("--json", action="store_true", help="one JSON object")
+
+    sub = command("check", check, "look for faults in data: annotations, masks, pictures; status 1 if there are errors")
+    sub.add_argument("data", type=Path, help="an annotation file, the table of your own folder, or a mixture file (.yaml)")
+    sub.add_argument("--images", type=Path, help="the folder of the pictures (default: the file's); of a mixture, its root")
+    sub.add_argument("--format", help="osprey, coco, refcoco … (default: told by the file)")
+    sub.add_argument("--sheet", type=Path, metavar="PNG", help="draw a contact sheet of random records")
+    sub.add_argument("--fix", type=Path, metavar="OUT", help="write a copy without what has errors; the input stays as it is")
+    sub.add_argument("--json", action="store_true", help="one finding a line")
 
     sub = command("fetch", fetch, "download published weights from the hub; goes on where it stopped")
     sub.add_argument("name", help="osprey-7b, osprey-chat-7b or osprey-7b-stage2")

@@ -68,6 +68,27 @@ def answers_figure(
     return _figure(load_image(image), regions, texts, title)
 
 
+def contact_sheet(tiles, columns: int = 4) -> Figure:
+    """Small pictures in rows: `tiles` are (image, R×H×W bool, title, lines of text)."""
+    from matplotlib.figure import Figure
+
+    tile, below = 3.1, 0.95  # inches
+    columns = min(columns, len(tiles))
+    rows = -(-len(tiles) // columns)
+    sheet = (columns * tile, rows * (tile + below))
+    figure = Figure(figsize=sheet, dpi=100)
+    for i, (image, masks, title, lines) in enumerate(tiles):
+        x, top = i % columns * tile, sheet[1] - i // columns * (tile + below)
+        scale = min((tile - 0.2) / image.width, (tile - 0.4) / image.height)
+        width, height = image.width * scale, image.height * scale
+        axes = figure.add_axes([(x + 0.1) / sheet[0], (top - 0.3 - height) / sheet[1], width / sheet[0], height / sheet[1]])
+        _picture(axes, image, dict(enumerate(masks, 1)))
+        left, text = (x + 0.1) / sheet[0], "\n".join(part for line in lines for part in textwrap.wrap(line, 52)[:3])
+        figure.text(left, (top - 0.15) / sheet[1], title, fontsize=9, color=SOFT, va="center", parse_math=False)
+        figure.text(left, (top - 0.38 - height) / sheet[1], text, fontsize=8, color=INK, va="top", parse_math=False)
+    return figure
+
+
 def region_colour(number: int) -> str:
     """The colour of region `number`, counted from 1. After nine they come again."""
     return REGION_COLOURS[(number - 1) % len(REGION_COLOURS)]

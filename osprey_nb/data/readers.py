@@ -125,16 +125,21 @@ class OspreyFile(Reader):
 class CocoFile(Reader):
     """What the COCO-like formats share: up to `most` regions of an image, in random order, crowds left out."""
 
-    most = 20
+    most: int | None = 20
+    in_order = False
     questions = CATEGORY
 
     def answer(self, image: dict, annotation: dict) -> str:
         raise NotImplementedError
 
+    def usable(self, row: dict) -> list[dict]:
+        return [annotation for annotation in row["annotations"] if not annotation.get("iscrowd")]
+
     def read(self, row, name, rng):
-        image = row["image"]
-        found = [annotation for annotation in row["annotations"] if not annotation.get("iscrowd")]
-        found = [found[i] for i in rng.permutation(len(found))[: self.most]]
+        image, found = row["image"], self.usable(row)
+        if not self.in_order:
+            found = [found[i] for i in rng.permutation(len(found))]
+        found = found[: self.most]
         turns = ask_each(self.questions, [self.answer(image, annotation) for annotation in found], rng)
         regions, size = [annotation["segmentation"] for annotation in found], (int(image["height"]), int(image["width"]))
         return Record(name, self.source, self.image(image["file_name"]), regions, turns, True, size)
@@ -146,6 +151,8 @@ class Instances(CocoFile):
     source = "coco"
 
     def answer(self, image, annotation):
+        if annotation["category_id"] not in self.names:
+            raise ValueError(f"category_id {annotation['category_id']} is not in the file's categories")
         return self.names[annotation["category_id"]]
 
     def open(self, progress):
@@ -285,3 +292,25 @@ FORMATS: dict[str, type[Reader]] = {
     "osprey": OspreyFile, "coco": Instances, "pascal_part": PascalPart, "part_imagenet": PartImageNet, "refcoco": Referring,
     "visual_genome": RegionCaptions, "vcr": VCR, "llava": Llava, "own": OwnFolder,
 }  # fmt: skip
+
+
+def guess_format(file: str | Path) -> str:
+    """The format of an annotation file, told by its first row; Pascal-Part and PartImageNet are read as COCO.
+
+    Raises ValueError for a file that is none of them.
+    """
+    file = Path(file)
+    if file.suffix == ".csv":
+        return "own"
+    rows = open_rows(file, progress=False)
+    row = rows[0] if len(rows) else {}
+    keys = set(row) if isinstance(row, dict) else set()
+    if {"image", "annotations"} <= keys:
+        captioned = any("caption" in annotation for annotation in row["annotations"])
+        return "refcoco" if "caption" in row["image"] else "visual_genome" if captioned else "coco"
+    marks = {"osprey": {"file_name", "annotation"}, "vcr": {"metadata_fn"}, "own": {"mask", "text"}, "llava": {"conversations"}}
+    found = next((name for name, wanted in marks.items() if wanted <= keys), None)
+    if found is None:
+        has = ", ".join(sorted(keys)) or "nothing"
+        raise ValueError(f"{file} is in no known format: its first row has {has}. Name the format.")
+    return found
