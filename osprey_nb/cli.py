@@ -6,6 +6,7 @@
     train      train the tiny model from nothing
     eval       measure a model on fresh scenes
     check      what is wrong with annotations, masks and pictures
+    curate     make instruction data from annotations
     fetch      download the published weights
     doctor     what this machine has, and what would be slow
 
@@ -156,6 +157,39 @@ def check(arguments: argparse.Namespace) -> int:
     return 1 if errors else 0
 
 
+def curate(arguments: argparse.Namespace) -> int:
+    from .data.curate import curate
+    from .data.teachers import Endpoint, Model, Rules, cost, local_model
+
+    kind, model = arguments.teacher, arguments.model
+    prompts: list[str] = []
+    if kind == "rules":
+        teacher = Rules()
+    elif kind.startswith("local:"):
+        teacher = Model(local_model(kind.removeprefix("local:")))
+    elif kind.startswith(("http://", "https://")):
+        if not model:
+            raise ValueError("--model is missing: the name by which the server knows its model")
+        cache = Path(f"{arguments.out}.answers.jsonl")  # beside the folder: it outlives a run that was stopped
+        teacher = Model(Endpoint(kind, model, cache, per_minute=arguments.per_minute))
+    else:
+        raise ValueError(f"teacher is {kind!r}; give rules, local:NAME (a transformers model) or a URL")
+    options = {"captions": arguments.captions, "seed": arguments.seed, "limit": arguments.limit}
+    if arguments.estimate:
+        import tempfile
+
+        asks = Model(lambda prompt: prompts.append(prompt) or "")
+        with tempfile.TemporaryDirectory() as nowhere:
+            curate(arguments.annotations, nowhere, asks, **options)
+        price = cost(prompts, *arguments.estimate)
+        print(f"{len(prompts):,} requests, about {price:.2f} in the currency of the prices. Nothing was asked or written.")
+        return 0
+    print(curate(arguments.annotations, arguments.out, teacher, **options))
+    if getattr(teacher, "refused", 0):
+        print(f"{teacher.refused:,} replies were no list of questions and answers, and were left out.", file=sys.stderr)
+    return 0
+
+
 def fetch(arguments: argparse.Namespace) -> int:
     from .checkpoint import fetch as download
 
@@ -293,6 +327,17 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--sheet", type=Path, metavar="PNG", help="draw a contact sheet of random records")
     sub.add_argument("--fix", type=Path, metavar="OUT", help="write a copy without what has errors; the input stays as it is")
     sub.add_argument("--json", action="store_true", help="one finding a line")
+
+    sub = command("curate", curate, "make the five Osprey files from COCO annotations, as Osprey-724K was made")
+    sub.add_argument("annotations", type=Path, help="instances in the COCO format")
+    sub.add_argument("--out", type=Path, required=True, help="the folder of the five files")
+    sub.add_argument("--captions", type=Path, help="captions in the COCO format")
+    sub.add_argument("--teacher", default="rules", help="rules (default), local:NAME of a transformers model, or a URL (…/v1)")
+    sub.add_argument("--model", help="the name of the model behind a URL; its key is read from OPENAI_API_KEY")
+    sub.add_argument("--per-minute", type=float, default=60, help="requests to a URL, at most (default: 60)")
+    sub.add_argument("--estimate", type=_numbers, metavar="IN,OUT", help="only say what it costs: prices per million tokens")
+    sub.add_argument("--limit", type=int, help="so many images at most")
+    sub.add_argument("--seed", type=int, default=0)
 
     sub = command("fetch", fetch, "download published weights from the hub; goes on where it stopped")
     sub.add_argument("name", help="osprey-7b, osprey-chat-7b or osprey-7b-stage2")

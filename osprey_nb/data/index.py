@@ -24,7 +24,7 @@ import numpy as np
 import platformdirs
 from tqdm.auto import tqdm
 
-LAYOUT = 2  # of the Arrow files; another number makes all of them anew
+LAYOUT = 3  # of the Arrow files; another number makes all of them anew
 BATCH_ROWS = 64
 
 
@@ -47,7 +47,12 @@ class Rows(Sequence):
 
     @property
     def categories(self) -> dict[int, str]:
-        return {int(number): name for number, name in self._about["categories"].items()}
+        return {int(number): name for number, (name, _) in self._about["categories"].items()}
+
+    @property
+    def supercategories(self) -> dict[int, str]:
+        """COCO's category ids to the groups they belong to; "" where the file names none."""
+        return {int(number): group for number, (_, group) in self._about["categories"].items()}
 
     @property
     def orphans(self) -> int:
@@ -122,7 +127,7 @@ def _build(path: Path, index: Path, progress: bool) -> None:
 
 def _build_coco(stream: _Stream, index: Path) -> None:
     """Annotations first, as they come; then one row an image, with its annotations beside it."""
-    categories = {entry["id"]: entry["name"] for entry in stream.items("categories.item")}
+    categories = {e["id"]: (e["name"], e.get("supercategory", "")) for e in stream.items("categories.item")}
     numbers: dict = {}
     for image in stream.items("images.item"):
         numbers.setdefault(image["id"], len(numbers))
