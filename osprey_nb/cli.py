@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -52,6 +53,9 @@ def lab(arguments: argparse.Namespace) -> int:
         )
     # A token is JupyterLab's default; 127.0.0.1 keeps it to this machine. The printed link leads to the notebook, too.
     place = [f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url=/lab/tree/{notebook.relative_to(ROOT).as_posix()}"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container, most often; JupyterLab alone would refuse
+        print("osprey-nb: you are root, so what a notebook runs may do anything on this machine", file=sys.stderr)
+        place.append("--allow-root")
     command = ["-m", "jupyterlab", "--ip=127.0.0.1", *place]
     return subprocess.call([sys.executable, *command, *arguments.jupyter])
 
