@@ -143,11 +143,11 @@ def indexing() -> list[dict]:
     return rows
 
 
-def write(result: dict) -> Path:
-    """Keep a result under the name of its device."""
+def write(result: dict, kind: str = "") -> Path:
+    """Keep a result under its kind and the name of its device."""
     RESULTS.mkdir(exist_ok=True)
     name = re.sub(r"[^a-z0-9]+", "-", result["machine"]["device"].lower()).strip("-")
-    path = RESULTS / f"{name}.json"
+    path = RESULTS / f"{kind}{name}.json"
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return path
 

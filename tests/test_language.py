@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from osprey_nb.data import language, phrases
+from osprey_nb.data import dialogues, language, phrases
 from osprey_nb.data.kinds import COLOURS, HELD_OUT, KINDS, PATTERNS, SIZES
 from osprey_nb.data.language import ONE_WORD, PARTS, Region, object_phrase, parse_phrase, part_phrase, records
-from osprey_nb.data.phrases import SEVERAL, part_colour, part_list, place
+from osprey_nb.data.phrases import SEVERAL, article, part_colour, part_list, place
 from osprey_nb.data.scenes import ObjectSpec, SceneGraph, SceneObject, make_scene, render
 
 SEEDS = range(60)
@@ -323,14 +323,27 @@ def test_vocabulary_is_small_and_the_protocol_prompts_are_in_it(told):
     } <= questions
 
 
-def test_naming_asks_for_each_object_twice_by_its_number():
-    scene = make_scene(3, 128, "eval", "train")
-    record = language.naming(scene, np.random.default_rng(0), limit=2)
-    assert len(record.masks) == 2
-    assert sorted(numbered(question)[0] for question, _ in record.turns) == [0, 0, 1, 1]
-    for _, answer, region in asked(scene, record):
-        assert region.part is None
-        assert answer == region.obj.kind
+def test_free_questions_are_true_and_half_of_them_ask_for_the_kind():
+    words = {kind: set() for kind in dialogues.FREE_QUESTIONS}
+    kinds = total = 0
+    for seed in SEEDS:
+        scene = make_scene(seed, 128, "eval", "train")
+        record = language.asking(scene, np.random.default_rng(seed), limit=3)
+        assert 1 <= len(record.masks) <= 3
+        assert Counter(numbered(question)[0] for question, _ in record.turns) == dict.fromkeys(range(len(record.masks)), 2)
+        for question, answer, region in asked(scene, record):
+            obj = region.obj
+            assert region.part is None and ONE_WORD not in question
+            true = {"kind": obj.kind, "colour": obj.colour, "pattern": obj.pattern, "size": obj.size, "place": place(obj)}
+            about = next((word for word, said in true.items() if said == answer), "claim")
+            words[about].add(answer)
+            kinds, total = kinds + (answer == obj.kind), total + 1
+            if about == "claim":
+                claim = re.search(r"<region\d>(?: is)? (.*)\?", question)[1]
+                is_true = claim in (article(obj.kind), f"{article(obj.colour)} {obj.kind}", obj.colour, obj.pattern)
+                assert answer == ("Yes" if is_true else "No")
+    assert words["claim"] == {"Yes", "No"} and all(len(said) > 1 for said in words.values())
+    assert 0.4 < kinds / total < 0.6
 
 
 def test_large_parts_are_asked_about_more_often():
@@ -344,4 +357,4 @@ def test_large_parts_are_asked_about_more_often():
         assert len(chosen) == min(2, len(sizes))
         taken += chosen
         left += sizes
-    assert np.mean(taken) > 1.5 * np.mean(left)
+    assert np.mean(taken) > 1.3 * np.mean(left)

@@ -37,7 +37,14 @@ DETAILED_QUESTIONS = {  # a question and its weight
     "What can you tell me about {}?": 1,
 }
 COLOUR_QUESTIONS = ("What colour is {}?", "What color is {}?", "What is the colour of {}?")
-NAMING_QUESTIONS = ("Name {}.", "{}?", "{} is what?", "What is {}?", "Which object is {}?", "What kind of object is {}?")
+FREE_QUESTIONS = {  # as people type them, without the words that ask for one word
+    "kind": ("Name {}.", "{}?", "{} is what?", "What is {}?", "Which object is {}?", "What kind of object is {}?"),
+    "colour": ("What colour is {}?", "What color is {}?", "Which colour has {}?", "The colour of {}?"),
+    "pattern": ("What is the pattern of {}?", "Which pattern has {}?", "Is {} plain, striped, dotted or checked?"),
+    "size": ("How large is {}?", "What size is {}?", "Is {} small, medium or large?"),
+    "place": ("Where is {}?", "Where in the picture is {}?"),
+    "claim": ("Is {} {claim}?", "Would you say that {} is {claim}?"),
+}
 PLACES = {
     "meadow": "in a meadow",
     "beach": "on a beach",
@@ -103,14 +110,22 @@ def short_form(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record
     return record(scene, "osprey_short_form", regions, shuffled(rng, turns), inline=False)
 
 
-def naming(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record:
-    """Two objects or more, each named twice, in random order: only the number says which one is meant.
+def asking(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record:
+    """Short questions in free words about one to four objects, the same object more than once, in random order.
 
-    The questions are short: what a number means is learnt from these, hardly from long ones (docs/decisions.md).
+    Half of them ask for the kind: there only the number says which object is meant, and there it is learnt what a number means
+    (docs/decisions.md).
     """
     objects = shuffled(rng, scene.objects)
-    regions = [Region(obj) for obj in objects[: int(rng.integers(2, limit + 1))]]
-    turns = [(pick(rng, NAMING_QUESTIONS).format(f"<region{i}>"), region.obj.kind) for i, region in enumerate(regions, 1)] * 2
+    regions = [Region(obj) for obj in objects[: int(rng.integers(1, limit + 1))]]
+    turns = []
+    for i, region in [*enumerate(regions, 1)] * 2:
+        obj = region.obj
+        about = "kind" if rng.random() < 0.5 else pick(rng, [*FREE_QUESTIONS][1:])
+        answer = {"kind": obj.kind, "colour": obj.colour, "pattern": obj.pattern, "size": obj.size, "place": place(obj)}
+        claim, said = pick(rng, list(zip(_claims(scene, region, rng), ("Yes", "No"), strict=True)))
+        question = pick(rng, FREE_QUESTIONS[about]).format(f"<region{i}>", claim=claim)
+        turns.append((question, answer.get(about, said)))
     return record(scene, "osprey_short_form", regions, shuffled(rng, turns), inline=False)
 
 

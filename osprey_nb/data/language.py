@@ -22,10 +22,10 @@ from osprey_nb.data.dialogues import (
     PLACES,
     YES_NO,
     ask_each,
+    asking,
     conversation,
     detailed,
     details,
-    naming,
     part_level,
     positive_negative,
     record,
@@ -50,8 +50,8 @@ from osprey_nb.data.record import Record
 from osprey_nb.data.scenes import Scene
 
 __all__ = [
-    "DETAILED_QUESTION", "ONE_WORD", "PARTS", "SHORT_QUESTION", "YES_NO", "Region", "caption", "conversation",
-    "describe_detailed", "describe_short", "detailed", "existence", "instances", "naming", "object_phrase",
+    "DETAILED_QUESTION", "ONE_WORD", "PARTS", "SHORT_QUESTION", "YES_NO", "Region", "asking", "caption", "conversation",
+    "describe_detailed", "describe_short", "detailed", "existence", "instances", "object_phrase",
     "parse_phrase", "part_level", "part_phrase", "positive_negative", "records", "short_form",
 ]  # fmt: skip
 

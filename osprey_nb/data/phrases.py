@@ -157,7 +157,7 @@ def pick_regions(scene: Scene, rng: np.random.Generator, limit: int, parts: floa
     objects = [Region(obj) for obj in scene.objects] if parts < 1 else []
     pieces = [Region(obj, part) for obj in scene.objects for part in obj.parts] if parts > 0 else []
     objects = shuffled(rng, objects)
-    waits = [rng.exponential() / piece.mask.sum() for piece in pieces]
+    waits = [rng.exponential() / piece.mask.sum() ** 0.75 for piece in pieces]
     pieces = [pieces[i] for i in np.argsort(waits)[::-1]]  # the last is taken first
     chosen: list[Region] = []
     while len(chosen) < limit and (objects or pieces):

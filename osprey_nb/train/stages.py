@@ -36,7 +36,7 @@ TINY = (
     Stage(
         "stage 3: end-to-end", ("projector", "mask_extractor", "llm"),
         {
-            "describe_short": 7, "instances": 2, "part_level": 2, "naming": 3, "short_form": 2, "positive_negative": 2,
+            "describe_short": 7, "instances": 2, "part_level": 2, "asking": 4, "short_form": 2, "positive_negative": 2,
             "describe_detailed": 2, "detailed": 1, "conversation": 2, "caption": 1, "existence": 1,
         },
         1e-3, 8, 10.9,
