@@ -75,7 +75,7 @@ def main() -> None:
     def endless():
         epoch = 0
         while True:
-            yield from batches(records, model.processor, 4, seed=epoch, limit=512, report=report)
+            yield from batches(records.with_seed(epoch), model.processor, 4, seed=epoch, limit=512, report=report)
             epoch += 1
 
     torch.manual_seed(seed)

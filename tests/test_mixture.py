@@ -70,6 +70,14 @@ def test_a_subset_is_stratified_and_the_same_everywhere(load):
             mixture.subset(**wrong)
 
 
+def test_another_epoch_draws_anew_from_the_same_rows(load):
+    mixture = load(COCO + "}")
+    other = mixture.with_seed(5)
+    turns = [[record.turns for record in m] for m in (mixture, other, mixture.with_seed(0))]
+    assert ids(other) == ids(mixture) and turns[0] != turns[1] and turns[0] == turns[2]
+    assert [sorted(a for _, a in t) for t in turns[0]] == [sorted(a for _, a in t) for t in turns[1]]
+
+
 def test_the_papers_mixtures_are_shipped_and_ask_for_their_files(tmp_path):
     assert shipped() == ["stage1", "stage2", "stage3"]
     for name in shipped():
