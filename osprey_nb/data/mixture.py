@@ -77,7 +77,7 @@ class Mixture(Sequence):
         return Mixture(self.readers, np.concatenate(kept))
 
     def with_seed(self, seed: int) -> Mixture:
-        """The same rows, with regions and phrasings drawn anew: one seed an epoch, or an order of answers is learnt by heart."""
+        """The same rows, regions and phrasings drawn anew: with one seed for all epochs an order of answers is learnt by heart."""
         readers = [copy.copy(reader) for reader in self.readers]
         for reader in readers:
             reader.seed = seed
