@@ -77,7 +77,10 @@ class Mixture(Sequence):
         return Mixture(self.readers, np.concatenate(kept))
 
     def with_seed(self, seed: int) -> Mixture:
-        """The same rows, regions and phrasings drawn anew: with one seed for all epochs an order of answers is learnt by heart."""
+        """The same rows, with regions and phrasings drawn anew.
+
+        One seed an epoch: with one for all of them a model learns the order of the answers by heart.
+        """
         readers = [copy.copy(reader) for reader in self.readers]
         for reader in readers:
             reader.seed = seed
