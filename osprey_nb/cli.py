@@ -142,7 +142,7 @@ def check(arguments: argparse.Namespace) -> int:
         format = arguments.format or guess_format(data)
         if format not in FORMATS:
             raise ValueError(f"format is {format!r}; known are {', '.join(FORMATS)}")
-        readers = [FORMATS[format](data, images or data.parent, progress=not arguments.json)]
+        readers = [FORMATS[format](data, images or data.parent, progress=not arguments.json, salvage=True)]
     errors = 0
     for reader in readers:
         found = check(reader, progress=not arguments.json)

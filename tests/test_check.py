@@ -197,8 +197,18 @@ def test_on_the_command_line(folder, capsys):
     ):
         assert main([*arguments, *wrong]) == 2 and message in capsys.readouterr().err
     assert main(["check", str(folder / "none.json")]) == 2
-    data.write_text(json.dumps([entry(0), entry(1)])[:-30])
-    assert main(arguments) == 2 and "is cut short: it ends at byte" in capsys.readouterr().err
+
+
+def test_of_a_file_that_is_cut_short_the_whole_entries_are_saved(folder, capsys):
+    data = reader(folder, [entry(n) for n in range(5)]).file
+    data.write_text(data.read_text()[:-30])
+    arguments = ["check", str(data), "--images", str(folder / "images")]
+    assert main([*arguments, "--fix", str(folder / "fixed.json")]) == 1
+    out = capsys.readouterr().out
+    assert "file cut short" in out and "after 4 whole entries" in out and "4 rows" in out and "1 errors" in out
+    assert json.loads((folder / "fixed.json").read_text()) == [entry(n) for n in range(4)]
+    with pytest.raises(ValueError, match="is cut short"):
+        FORMATS["osprey"](data, folder / "images", progress=False)  # training does not pass over it
 
 
 def test_a_mixture_is_checked_source_by_source(folder, capsys):

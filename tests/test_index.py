@@ -98,6 +98,23 @@ def test_json_lines_name_the_line(tmp_path):
         open_rows(written(tmp_path / "a.jsonl", '{"n": 1}\n{"n": 2'), progress=False)
 
 
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_whole_entries_of_a_cut_file_can_be_saved(tmp_path, name):
+    entries = [{"n": i} for i in range(100)]
+    text = json.dumps(entries) if name == "a.json" else "\n".join(map(json.dumps, entries))
+    path = written(tmp_path / name, text[:-5])
+    rows = open_rows(path, progress=False, salvage=True)
+    assert list(rows) == entries[:99] and "cut short" in rows.cut
+    assert list(open_rows(path, progress=False, salvage=True)) == entries[:99]
+    with pytest.raises(ValueError, match="cut short"):
+        open_rows(path, progress=False)
+    written(path, text)
+    whole = open_rows(path, progress=False, salvage=True)
+    assert list(whole) == entries and whole.cut == ""
+    with pytest.raises(ValueError, match="cut short"):  # of COCO's lists the later ones would be missing
+        open_rows(written(tmp_path / "coco.json", json.dumps(COCO)[:-20]), progress=False, salvage=True)
+
+
 def test_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="no annotations at"):
         open_rows(tmp_path / "none.json")

@@ -32,6 +32,7 @@ UNBALANCED = 0.8  # share of the commoner of Yes and No
 
 #: What can be found, and whether it is an error (or else a warning).
 KINDS = {
+    "file cut short": True,
     "unreadable row": True,
     "conversation out of order": True,
     "unknown category": True,
@@ -117,6 +118,8 @@ def check(reader: Reader, progress: bool = True) -> Checked:
     if orphans := getattr(reader.rows, "orphans", 0):
         what = f"{orphans:,} annotations name an image that is not in the file"
         add(Finding("annotation without a picture", None, None, what))
+    if cut := getattr(reader.rows, "cut", ""):
+        add(Finding("file cut short", None, None, cut))
     for index in tqdm(range(len(reader)), desc=f"checking {reader.file.name}", disable=not progress):
         row = index + 1
         try:

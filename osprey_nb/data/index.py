@@ -24,7 +24,7 @@ import numpy as np
 import platformdirs
 from tqdm.auto import tqdm
 
-LAYOUT = 3  # of the Arrow files; another number makes all of them anew
+LAYOUT = 4  # of the Arrow files; another number makes all of them anew
 BATCH_ROWS = 64
 
 
@@ -58,6 +58,11 @@ class Rows(Sequence):
     def orphans(self) -> int:
         return self._about["orphans"]
 
+    @property
+    def cut(self) -> str:
+        """What is wrong with a file of which only the whole entries were taken; "" for a whole file."""
+        return self._about["cut"]
+
     def __len__(self) -> int:
         return self._length
 
@@ -79,11 +84,16 @@ class Rows(Sequence):
         return Rows, (self.path,)  # a worker opens the file itself
 
 
-def open_rows(path: str | Path, progress: bool = True) -> Rows:
+class CutShort(ValueError):
+    """The file ends in the middle."""
+
+
+def open_rows(path: str | Path, progress: bool = True, salvage: bool = False) -> Rows:
     """Open a JSON list, a COCO file or JSON lines (`.jsonl`); the first time, and after the file has changed, index it.
 
     The index is in the user's cache folder, or in `OSPREY_NB_CACHE`. It appears there only when it is whole.
-    Raises FileNotFoundError, and ValueError that says where for a file that is cut short or no JSON.
+    Raises FileNotFoundError, and ValueError that says where for a file that is no JSON or is cut short. With `salvage` the
+    whole entries of a list or of JSON lines are taken all the same, and `Rows.cut` says what is wrong.
     """
     path = Path(path)
     if not path.is_file():
@@ -92,10 +102,20 @@ def open_rows(path: str | Path, progress: bool = True) -> Rows:
     state = path.stat()
     name = f"{path.stem}-{_digest(path.resolve())}"
     index = folder / f"{name}-{_digest(state.st_size, state.st_mtime_ns, LAYOUT)}.arrow"
+    with open(path, "rb"):
+        pass  # a file that may not be read is found out here, and not taken for a disk that is full
+    whole = index.with_name(f"{index.stem}-whole-entries.arrow")
+    if salvage and whole.exists():
+        return Rows(whole)
     if not index.exists():
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _build(path, index, progress)
+        except CutShort as error:
+            if not salvage:
+                raise
+            index = whole
+            _build(path, index, progress, cut=str(error))
         except OSError as error:
             raise OSError(
                 error.errno, f"The index of {path} could not be written to {folder} ({error.strerror or error}). "
@@ -111,18 +131,28 @@ def _digest(*parts) -> str:
     return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:12]
 
 
-def _build(path: Path, index: Path, progress: bool) -> None:
+def _build(path: Path, index: Path, progress: bool, cut: str = "") -> None:
     with _Stream(path, progress) as stream:
         first = stream.first()
+        about = {"categories": {}, "orphans": 0, "cut": cut}
         if path.suffix == ".jsonl":
-            _write(index, stream.lines())
+            _write(index, _whole(stream.lines(), cut), about)
         elif first == b"[":
-            _write(index, stream.items("item"))
+            _write(index, _whole(stream.items("item"), cut), about)
         elif first == b"{":
             _build_coco(stream, index)
         else:
             what = "a web page (did a download fail?)" if first == b"<" else "no JSON"
             raise ValueError(f"{path} is {what}: it begins with {first!r}, not with a list or an object.")
+
+
+def _whole(entries: Iterator[dict], cut: str) -> Iterator[dict]:
+    """The entries; of a file that is known to be cut short those before the cut."""
+    try:
+        yield from entries
+    except CutShort:
+        if not cut:
+            raise
 
 
 def _build_coco(stream: _Stream, index: Path) -> None:
@@ -140,9 +170,9 @@ def _build_coco(stream: _Stream, index: Path) -> None:
             owner.append(numbers.get(annotation.get("image_id"), -1))
             yield annotation
 
-    loose = index.with_name(f"{index.stem}.{os.getpid()}.annotations.arrow")
+    loose = index.with_name(f"{index.name}.{os.getpid()}.annotations.part")
     try:
-        _write(loose, annotations())
+        _write(loose, annotations(), {})
         found, owners = Rows(loose), np.frombuffer(owner, dtype=np.int64)
         order = np.argsort(owners, kind="stable")
         starts = np.searchsorted(owners[order], np.arange(len(numbers) + 1))
@@ -153,16 +183,15 @@ def _build_coco(stream: _Stream, index: Path) -> None:
                 mine = order[starts[number] : starts[number + 1]]
                 yield {"image": image, "annotations": [found[i] for i in mine.tolist()]}
 
-        _write(index, rows(), {"categories": categories, "orphans": int((owners < 0).sum())})
+        _write(index, rows(), {"categories": categories, "orphans": int((owners < 0).sum()), "cut": ""})
     finally:
         loose.unlink(missing_ok=True)
 
 
-def _write(out: Path, rows: Iterator[dict], about: dict | None = None) -> None:
+def _write(out: Path, rows: Iterator[dict], about: dict) -> None:
     """Rows to an Arrow file of JSON texts, which takes its name when it is whole."""
     import pyarrow as pa
 
-    about = about or {"categories": {}, "orphans": 0}
     schema = pa.schema([("row", pa.large_binary())], metadata={"osprey_nb": json.dumps(about)})
     unfinished = out.with_name(f"{out.name}.{os.getpid()}.part")
     try:
@@ -212,7 +241,7 @@ class _Stream:
                 said = str(error).strip().splitlines()[0]
                 cut = "premature EOF" in said or "Incomplete" in said
                 what = f"cut short: it ends at byte {self.size:,}" if cut else f"no JSON: {said}"
-                raise ValueError(
+                raise (CutShort if cut else ValueError)(
                     f"{self.path} is {what}, after {count:,} whole entries of `{prefix}`. Copy or download the file again."
                 ) from error
 
@@ -224,7 +253,8 @@ class _Stream:
                 try:
                     yield json.loads(line)
                 except ValueError as error:
-                    raise ValueError(f"{self.path}, line {number:,}: no JSON, or cut short ({error}).") from error
+                    kind = ValueError if line.endswith(b"\n") else CutShort
+                    raise kind(f"{self.path}, line {number:,}: no JSON, or cut short ({error}).") from error
 
     @contextmanager
     def _bar(self, prefix: str):

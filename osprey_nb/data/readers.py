@@ -46,7 +46,8 @@ class RecordError(ValueError):
 class Reader(Sequence):
     """`file` holds the annotations and `images` is the folder of the pictures. A subclass reads one row.
 
-    `questions`, texts with a {} for the region, take the place of the reader's own phrasings where the file has none.
+    `questions`, texts with a {} for the region, take the place of the reader's own phrasings where the file has none. `salvage`
+    takes the whole entries of a file that is cut short.
 
     Opening raises FileNotFoundError for a missing file or folder. Reading a row raises RecordError. That the picture exists and
     that the masks decode is found out when they are used, or by `osprey-nb check`.
@@ -56,9 +57,10 @@ class Reader(Sequence):
     questions: Sequence[str] = ()
 
     def __init__(
-        self, file: str | Path, images: str | Path, seed: int = 0, questions: Sequence[str] = (), progress: bool = True
-    ):
-        self.file, self.images, self.seed = Path(file), Path(images), seed
+        self, file: str | Path, images: str | Path, seed: int = 0, questions: Sequence[str] = (), progress: bool = True,
+        salvage: bool = False,
+    ):  # fmt: skip
+        self.file, self.images, self.seed, self.salvage = Path(file), Path(images), seed, salvage
         if questions:
             if not self.questions:
                 raise ValueError(f"{self.file} brings its own questions; leave out `questions`.")
@@ -70,7 +72,7 @@ class Reader(Sequence):
         self.rows = self.open(progress)
 
     def open(self, progress: bool) -> Sequence:
-        return open_rows(self.file, progress)
+        return open_rows(self.file, progress, self.salvage)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -302,7 +304,7 @@ def guess_format(file: str | Path) -> str:
     file = Path(file)
     if file.suffix == ".csv":
         return "own"
-    rows = open_rows(file, progress=False)
+    rows = open_rows(file, progress=False, salvage=True)
     row = rows[0] if len(rows) else {}
     keys = set(row) if isinstance(row, dict) else set()
     if {"image", "annotations"} <= keys:
