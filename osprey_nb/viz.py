@@ -83,7 +83,7 @@ def contact_sheet(tiles, columns: int = 4) -> Figure:
         width, height = image.width * scale, image.height * scale
         axes = figure.add_axes([(x + 0.1) / sheet[0], (top - 0.3 - height) / sheet[1], width / sheet[0], height / sheet[1]])
         _picture(axes, image, dict(enumerate(masks, 1)))
-        left, text = (x + 0.1) / sheet[0], "\n".join(part for line in lines for part in textwrap.wrap(line, 52)[:3])
+        left, text = (x + 0.1) / sheet[0], "\n".join(part for line in lines for part in textwrap.wrap(line, 44)[:3])
         figure.text(left, (top - 0.15) / sheet[1], title, fontsize=9, color=SOFT, va="center", parse_math=False)
         figure.text(left, (top - 0.38 - height) / sheet[1], text, fontsize=8, color=INK, va="top", parse_math=False)
     return figure

@@ -159,6 +159,8 @@ def _record(name, facts: Facts, teacher, groups, rng, result: Curated, seen: set
         turns = list(kept(teacher.write(name, facts, things, rng), things, name, result, seen, str(facts.image["file_name"])))
     if not turns:
         return None
+    named = REGION.findall(" ".join(text for turn in turns for text in turn))
+    things = things[: max(map(int, named), default=1)]  # of the others nothing is said
     entry = {
         "file_name": facts.image["file_name"], "height": facts.image["height"], "width": facts.image["width"],
         "annotation": [{key: thing.annotation[key] for key in ("bbox", "area", "segmentation") if key in thing.annotation}

@@ -71,7 +71,7 @@ class Rules:
             more.append(("Which takes more of the picture, <region1> or <region2>?", f"<region{larger}> does."))
         if facts.captions:
             more.append(("What is going on in the picture?", pick(rng, facts.captions)))
-        more += [(f"And <region{n}>?", f"<region{n}> is {said(thing)}.") for n, thing in enumerate(things[2:], 3)]
+        more += [(f"And <region{n}>?", f"<region{n}> is {said(thing)}.") for n, thing in enumerate(things[2:3], 3)]
         return turns + shuffled(rng, more)[: int(rng.integers(1, 4))]
 
     def osprey_detail_description(self, facts, things, rng):
