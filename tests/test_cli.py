@@ -154,10 +154,15 @@ def test_lab_opens_the_first_notebook_on_this_machine_only(monkeypatch, tmp_path
     calls = []
     monkeypatch.setattr(cli.subprocess, "call", lambda command: calls.append(command) or 0)
     assert cli.main(["lab", "--no-browser"]) == 0
-    (command,) = calls
+    command = calls[0]
     assert command[:3] == [sys.executable, "-m", "jupyterlab"] and command[-1] == "--no-browser"
-    assert "--ip=127.0.0.1" in command and command[-2].endswith("/lab/tree/notebooks/00_first_look.ipynb")
+    assert "--ip=127.0.0.1" in command and any(word.endswith("=/lab/tree/notebooks/00_first_look.ipynb") for word in command)
     assert not any("token" in word for word in command)
+    for user, wanted in ((0, True), (1000, False)):  # JupyterLab refuses root unless told; in a container one is root
+        monkeypatch.setattr(cli.os, "geteuid", lambda user=user: user)
+        capsys.readouterr()
+        cli.main(["lab"])
+        assert ("--allow-root" in calls[-1]) == wanted == ("you are root" in capsys.readouterr().err)
 
     monkeypatch.setattr(cli, "ROOT", tmp_path)
     assert "make lab" in fails(capsys, "lab")
