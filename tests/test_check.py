@@ -126,7 +126,7 @@ def test_coco_loses_its_bad_annotations_only(folder):
             {"id": i, "image_id": n, "category_id": c, **a}
             for i, (n, c, a) in enumerate([(0, 1, good), (0, 1, bad), (1, 7, good), (2, 1, crowd), (9, 1, good)])
         ],
-        "categories": [{"id": 1, "name": "cat"}],
+        "categories": [{"id": 1, "name": "cat", "supercategory": "animal"}],
     }
     result = found(content, folder, "coco")
     assert [(f.kind, f.row, f.region) for f in result.findings] == [

@@ -249,7 +249,10 @@ def _as_file(reader: Reader, rows: list, out: Path) -> str:
         content = {
             "images": [row["image"] for row in rows],
             "annotations": [annotation for row in rows for annotation in row["annotations"]],
-            "categories": [{"id": number, "name": name} for number, name in reader.rows.categories.items()],
+            "categories": [
+                {"id": number, "name": name, "supercategory": reader.rows.supercategories[number]}
+                for number, name in reader.rows.categories.items()
+            ],
         }
         return json.dumps(content, ensure_ascii=False) + "\n"
     if isinstance(reader, OwnFolder):
