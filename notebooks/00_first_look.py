@@ -250,9 +250,11 @@ diagrams.pipeline(scene.image, masks[1], levels, SHORT, answers[1])
 #
 # | piece | code | notebook |
 # |---|---|---|
+# | images and masks: how to point | `osprey_nb/masks.py` | [01](01_images_and_masks.ipynb) |
 # | encoder: picture → four grids | `osprey_nb/encoder.py` | in preparation |
 # | **mask extractor: region → two tokens** | `osprey_nb/mask_extractor.py` | [03](03_mask_extractor.ipynb) |
 # | projector: grid → image tokens | `osprey_nb/projector.py` | in preparation |
-# | prompt, language model, the whole | `osprey_nb/prompt.py`, `llm.py`, `model.py` | in preparation |
+# | instruction data: annotation → labels | `osprey_nb/data/`, `osprey_nb/prompt.py` | [06](06_instruction_data.ipynb) |
+# | language model, the whole | `osprey_nb/llm.py`, `osprey_nb/model.py` | in preparation |
 #
-# Next: [03 · The mask extractor](03_mask_extractor.ipynb). It starts from sixteen numbers.
+# Next: [01 · Images and masks](01_images_and_masks.ipynb). What exactly do you give away when you point?

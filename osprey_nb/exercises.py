@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from osprey_nb.mask_extractor import mask_pool
@@ -135,11 +136,16 @@ def read_exercises(notebook: str | Path) -> list[Exercise]:
 # --- the checks ------------------------------------------------------------------------------------------
 
 
-def _tensor(answer, shape: tuple[int, ...]) -> torch.Tensor:
-    """The answer as a float tensor of the expected shape, or advice."""
+def _given(answer):
+    """What a function gave, unless it gave nothing."""
     if answer is None:
         raise Wrong("Your function returned None. Replace the `...` and end with `return`.")
-    answer = torch.as_tensor(answer).detach().float()
+    return answer
+
+
+def _tensor(answer, shape: tuple[int, ...]) -> torch.Tensor:
+    """The answer as a float tensor of the expected shape, or advice."""
+    answer = torch.as_tensor(_given(answer)).detach().float()
     if tuple(answer.shape) != shape:
         turned = tuple(reversed(answer.shape)) == shape and len(shape) == 2
         advice = " The two axes are swapped: `.T` turns them." if turned else ""
@@ -178,6 +184,69 @@ def _box_mask(answer) -> str:
     if str(torch.as_tensor(got).dtype) != "torch.bool":
         raise Wrong("Right pixels, wrong dtype: a mask is bool. Start from np.zeros((height, width), bool).")
     return "A box is a mask like any other. Now give it to model.describe."
+
+
+@exercise("01.1")
+def _runs(answer) -> str:
+    got = [int(value) for value in answer]
+    if got == [2, 5, 2]:
+        return "Two zeros, five ones, two zeros. Nine pixels became three numbers."
+    if got == [1, 2, 1, 1, 1, 2, 1]:
+        raise Wrong("You read line after line. RLE goes down the columns: 0 0 1, then 1 1 1, then 1 0 0.")
+    if sum(got) != 9:
+        raise Wrong(f"Your runs add up to {sum(got)}; a 3×3 mask has 9 pixels, and every one is in a run.")
+    raise Wrong(f"You have {got}. The row is 0 0 1 1 1 1 1 0 0, and the first run counts zeros.")
+
+
+@exercise("01.2")
+def _decode(answer) -> str:
+    mask = np.zeros((3, 5), bool)
+    mask[0, 0] = mask[1:, 2] = mask[2, 3] = True
+    got = _tensor(answer([0, 1, 6, 2, 2, 1, 3], 3, 5), (3, 5)).numpy().astype(bool)
+    by_rows = np.repeat(np.arange(7) % 2 == 1, [0, 1, 6, 2, 2, 1, 3]).reshape(3, 5)
+    if (got == by_rows).all():
+        raise Wrong("You filled line after line. Reshape to (width, height), then turn with .T: columns come first.")
+    if (got == ~mask).all():
+        raise Wrong("Inside and outside are swapped: the first run counts zeros, even when it is 0 long.")
+    if not (got == mask).all():
+        raise Wrong(f"{int((got != mask).sum())} of 15 pixels differ. The runs 0, 1, 6, … begin with no zero and one one.")
+    return "Read back exactly, with a first run of 0 too. It is the package's `from_rle` in two lines."
+
+
+@exercise("01.3")
+def _iou(answer) -> str:
+    a, b = np.zeros((4, 4), bool), np.zeros((4, 4), bool)
+    a[:2], b[1:3] = True, True
+    got = float(_given(answer(a, b)))
+    if abs(got - 0.5) < 1e-6:
+        raise Wrong("Half: you divided by the area of one mask. Divide by the pixels that are in one or the other.")
+    if abs(got - 4) < 1e-6:
+        raise Wrong("4 is the intersection. Divide it by the union.")
+    if abs(got - 1 / 3) > 1e-6:
+        raise Wrong(f"Two masks of 8 pixels share 4, and 12 are in one or the other: 4/12 = 0.333; you have {got:g}.")
+    nothing = float(answer(a & False, a & False))
+    if not nothing == 0:
+        raise Wrong(f"Two empty masks gave {nothing:g}; give 0: divide by max(…, 1).")
+    return "4 of 12. IoU punishes what is missed and what is too much alike."
+
+
+@exercise("01.4")
+def _ring(answer) -> str:
+    from pycocotools import mask as coco
+
+    ring = np.zeros((7, 7), bool)
+    ring[1:6, 1:6] = True
+    ring[2:5, 2:5] = False
+    flat = [[float(value) for value in polygon] for polygon in answer]
+    if short := [polygon for polygon in flat if len(polygon) < 6 or len(polygon) % 2]:
+        raise Wrong(f"{short[0]} is no polygon: x, y, x, y, … of three corners at least, in a list of lists.")
+    drawn = np.any(coco.decode(coco.frPyObjects(flat, 7, 7)), axis=2)
+    if (drawn & ~ring)[2:5, 2:5].all():
+        raise Wrong("The hole is filled: one of your polygons goes around it. Cut the ring into pieces.")
+    if (drawn != ring).any():
+        row, column = (int(v) for v in np.argwhere(drawn != ring)[0])
+        raise Wrong(f"Row {row}, column {column} is {'inside' if drawn[row, column] else 'outside'}, and should not be.")
+    return f"{len(flat)} pieces, and the hole is free. Any mask can be cut like this."
 
 
 @exercise("03.1")
@@ -245,3 +314,68 @@ def _hidden(answer) -> str:
     if area < 16_000:
         raise Wrong(f"res5 doesn't see it, well done. But it has {area} pixels: make it 16 000 or more.")
     return f"Your mask covers {100 * area / 128**2:.1f} % of the picture, and res5 sees nothing of it."
+
+
+@exercise("06.1")
+def _count_loss(answer) -> str:
+    if answer == 20:
+        return "The word and its end, ten times. Everything else is read, and not learnt."
+    if answer == 10:
+        raise Wrong("You left out </s>. The model must learn to stop, so the end of each answer carries loss too.")
+    if answer == 11:
+        raise Wrong("Every answer ends with </s>, not only the last one.")
+    raise Wrong(f"You say {answer}. Each of the ten answers has one token for the word, and one for its end.")
+
+
+@exercise("06.2")
+def _labels(answer) -> str:
+    def encode(text: str) -> list[int]:
+        return [1] if text == "<s>" else [100 + ord(letter) for letter in text]
+
+    given = [("ab", False), ("c!", True), ("d", False), ("ef!", True)]
+    got = _given(answer(given, encode))
+    if len(got) != 2 or len(got[0]) != len(got[1]):
+        raise Wrong(f"Expected two lists of the same length; there are {len(got)}: {[len(part) for part in got]}.")
+    ids, labels = ([int(value) for value in part] for part in got)
+    right = [1] + [100 + ord(letter) for letter in "abc!def!"]
+    if ids != right:
+        raise Wrong(f"The ids are {ids}, expected {right}: <s>, then all pieces, the user's too.")
+    wanted = [-100, -100, -100, *right[3:5], -100, *right[6:]]
+    if labels == ids:
+        raise Wrong("Every position carries loss. Where `own` is False, put -100.")
+    if labels[0] != -100:
+        raise Wrong("<s> carries loss in yours. It is given; nobody has to write it.")
+    if labels != wanted:
+        raise Wrong(f"The labels are {labels}, expected {wanted}.")
+    return "The ids of the answers, and -100 everywhere else."
+
+
+@exercise("06.3")
+def _safe(answer) -> str:
+    groups = {"cup": "kitchen", "bowl": "kitchen", "horse": "animal", "cow": "animal", "bus": "vehicle"}
+    got = list(_given(answer("cup", {"cup", "horse"}, groups)))
+    if "horse" in got:
+        raise Wrong("There is a horse in the picture, so 'not a horse' may be false of what the mask takes in. Leave it out.")
+    if "cup" in got:
+        raise Wrong("The thing is a cup. You may not deny that.")
+    if "bowl" in got:
+        raise Wrong("A cup may pass for a bowl: both are of the group 'kitchen'. Leave out the thing's own group.")
+    if got != ["bus", "cow"]:
+        raise Wrong(f"For a cup beside a horse expected ['bus', 'cow'], got {got}.")
+    return "Certain is better than many. This is what osprey_nb/data/curate.py does."
+
+
+@exercise("06.4")
+def _leaks(answer) -> str:
+    for question, said, expected, why in (
+        ("Is the red bicycle red?", "Red.", True, "'red' stands in it"),
+        ("What colour is it?", "red", False, "the answer is nowhere in it"),
+        ("Is it a cat or a dog?", "a cat", False, "it has to offer both: it has an *or*"),
+        ("Is it coloured?", "red", False, "'red' is only a piece of 'coloured': look for whole words"),
+        ("What is on the floor?", "a door", False, "the answer is nowhere in it"),
+        ("Is this the floor?", "the floor", True, "'or' within 'floor' is no word"),
+    ):
+        got = _given(answer(question, said))
+        if bool(got) != expected:
+            raise Wrong(f"{question!r} with the answer {said!r} gave {got}, expected {expected}: {why}.")
+    return "Whole words, and no false alarm where a choice is offered."

@@ -8,6 +8,7 @@ Figures are made with `Figure()`, not with pyplot: widgets draw beside the main 
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -87,6 +88,13 @@ def contact_sheet(tiles, columns: int = 4) -> Figure:
         figure.text(left, (top - 0.15) / sheet[1], title, fontsize=9, color=SOFT, va="center", parse_math=False)
         figure.text(left, (top - 0.38 - height) / sheet[1], text, fontsize=8, color=INK, va="top", parse_math=False)
     return figure
+
+
+def to_png(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 def region_colour(number: int) -> str:

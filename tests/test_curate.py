@@ -114,7 +114,7 @@ def test_what_the_rules_say_is_true_of_drawn_scenes(tmp_path):
             word = re.search(r"an? (\w+)\?", question)[1]
             assert (word in here) == (answer == "Yes")
             asked += 1
-    assert asked == 0  # all of its categories are of one group: nothing is certain, so nothing is asked
+    assert asked > 300
     for record in FORMATS["osprey"](tmp_path / "osprey_conversation.json", SAMPLES / "images", progress=False):
         (x1, y1), (x2, y2) = (np.argwhere(mask).mean(0)[::-1] for mask in record.masks[:2])
         for _, answer in record.turns:

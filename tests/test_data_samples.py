@@ -129,14 +129,13 @@ def test_shipped_files_are_what_the_command_makes(index):
     assert difference.mean() < 4  # JPEG
 
 
-def test_the_command_writes_every_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(samples, "SCENES", 2)
-    samples.write_samples(tmp_path)
+def test_the_command_writes_every_file(tmp_path):
+    samples.write_samples(tmp_path, scenes=2)
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in FOLDER.iterdir()} - {"README.md"}
     assert json.loads((tmp_path / "osprey_conversation.json").read_text()) == load("osprey_conversation")[:2]
     assert json.loads((tmp_path / "photographs.json").read_text()) == load("photographs")
     first = (tmp_path / "instances.json").read_text()
-    samples.write_samples(tmp_path)
+    samples.write_samples(tmp_path, scenes=2)
     assert (tmp_path / "instances.json").read_text() == first
 
 

@@ -71,3 +71,45 @@ def test_question_and_extractor():
     text = words(diagrams.extractor([(40, 32), (80, 16), (160, 8), (320, 4)], 256, 28, 192))
     assert "res5   320×4×4" in text and "mean → 320" in text and "flatten → 784" in text
     assert "mask token\nR × 192" in text and "into the prompt, at <mask><pos>" in text
+
+
+def test_loss_is_marked_below_the_tokens_that_carry_it():
+    tokens = [("text", "Hi"), *[("image", "")] * 4, ("text", "a"), ("text", "dog")]
+    figure = diagrams.token_strip(tokens, [False] * 5 + [True, True])
+    assert "7 positions in all, 2 carry loss" in words(figure)
+    assert len(figure.axes[0].lines) == 3  # two tokens, one in the legend
+    assert "7 positions in all" in words(diagrams.token_strip(tokens))
+    with pytest.raises(ValueError, match="2 flags of loss for 7 tokens"):
+        diagrams.token_strip(tokens, [True, False])
+
+
+def test_a_batch_says_how_much_is_padding():
+    rows = [(["image", "text", "mask", "spatial"], [False, True, False, False]), (["text"], [True])]
+    text = words(diagrams.batch(rows, "two"))
+    assert "two: 2 × 4 positions, 38% of them padding" in text
+
+
+def test_runs_show_every_pixel_and_every_run():
+    mask = np.array([[0, 1], [1, 1]], bool)
+    text = words(diagrams.runs(mask, [1, 3]))
+    assert [text.count(str(n)) for n in (0, 2)] == [1, 1] and text.count("3") == 2 and text.count("1") == 2
+    assert "the runs: zeros, ones, zeros, …" not in words(diagrams.runs(mask))
+
+
+def test_polygons_are_measured_against_the_mask():
+    image, mask = np.zeros((20, 20, 3), np.uint8), np.zeros((20, 20), bool)
+    mask[5:15, 5:15] = True
+    half = mask.copy()
+    half[10:] = False
+    text = words(diagrams.polygons(image, mask, [("all", [[5, 5, 15, 5, 15, 15, 5, 15]], mask), ("half", [], half)]))
+    assert "IoU 1.000" in text and "IoU 0.500" in text
+
+
+def test_outline_pointing_and_instruction():
+    image, mask = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), bool)
+    mask[2:5, 2:5] = True
+    corners = [2, 2, 5, 2, 5, 5, 2, 5]
+    (axes,) = diagrams.outline(corners, mask).axes
+    np.testing.assert_array_equal(axes.lines[-1].get_xydata().ravel(), corners)
+    assert {"strokes", "RLE", "mask token"} <= {w.split("(")[-1].strip(")") for w in words(diagrams.pointing(image, mask))}
+    assert "What is this?" in words(diagrams.instruction(image, mask, "What is this?", r"a $\frac{dog"))

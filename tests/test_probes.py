@@ -6,6 +6,8 @@ import pytest
 import torch
 from playwright.sync_api import expect
 
+from osprey_nb.data.record import Record
+from osprey_nb.masks import to_rle
 from osprey_nb.widgets import probes
 from osprey_nb.widgets.probes import MaskProbe, ProbeState, likeness, probe_figure, probe_mask, read_levels
 
@@ -122,6 +124,53 @@ def test_the_arrow_keys_move_it_in_a_browser(lab, browser):
         expect(page.locator(".widget-readout").first).to_have_text("21")
     finally:
         page.close()
+
+
+def test_a_drawn_mask_is_read_against_the_one_that_was_meant():
+    meant, drawn = np.zeros((40, 50), bool), np.zeros((40, 50), bool)
+    meant[10:20, 10:20] = True
+    drawn[10:20, 10:15] = drawn[30, 30] = True
+    reading = probes.read_brush(drawn, meant)
+    assert reading.pixels == 51 and reading.iou == pytest.approx(50 / 101)
+    assert reading.runs == len(to_rle(drawn, compressed=False)["counts"])
+    assert reading.bytes["array of bool"] == 2000 and reading.bytes["RLE, compressed"] == len(to_rle(drawn)["counts"])
+    nothing = probes.read_brush(drawn & False, meant & False)
+    assert nothing.iou == 0 and nothing.bytes["polygons, JSON"] == 2
+
+
+def test_the_brush_probe_follows_the_canvas():
+    image, meant = np.full((40, 50, 3), 90, np.uint8), np.zeros((40, 50), bool)
+    meant[10:20, 10:20] = True
+    probe = probes.BrushProbe(image, meant)
+    before = probe.picture.value
+    assert probe.static().axes[0].get_title().startswith("IoU 0.00")
+    probe.canvas.set_masks([meant[:, ::-1], meant])
+    assert probe.picture.value != before
+    assert probe.static().axes[0].get_title() == "IoU 0.50   ·   200 pixels, 41 runs"
+
+
+def test_positions_carry_the_loss_of_their_labels(tiny):
+    sample = tiny.processor.text([("What is <region1>?", "a cat")], 1, inline=True)
+    tokens, loss = probes.positions(tiny.processor, sample["input_ids"], sample["labels"])
+    assert len(tokens) == len(loss) == len(sample["input_ids"]) + 63
+    assert [text.strip() for (_, text), own in zip(tokens, loss, strict=True) if own] == ["a", "cat", "</s>"]
+    assert [kind for kind, _ in tokens].count("image") == 64
+    assert not any(probes.positions(tiny.processor, sample["input_ids"])[1])
+
+
+def test_the_token_probe_leaves_out_turns_and_says_when_nothing_fits(tiny):
+    masks = np.ones((2, 8, 8), bool)
+    turns = [("What is <region1>?", "a cat"), ("What is <region2>?", "a dog")]
+    records = [Record("a", "first", np.zeros((8, 8, 3), np.uint8), masks, turns, inline=True)]
+    probe = probes.TokenProbe(tiny.processor, records)
+    assert probe.said.value == "All turns fit." and "7 carry loss" in str(probe.static().axes[0].texts[-1])
+    probe.controls["limit"].value = 125
+    assert "left out" in probe.said.value and "3 carry loss" in str(probe.static().axes[0].texts[-1])
+    shown = probe.picture.value
+    probe.controls["limit"].value = 80
+    assert "too long" in probe.said.value and probe.picture.layout.display == "none"
+    probe.controls["limit"].value = 125
+    assert probe.picture.layout.display == "" and probe.picture.value == shown
 
 
 def test_the_positions_of_a_prompt(tiny):

@@ -67,7 +67,7 @@ def test_osprey_conversation(images):
 
 
 @pytest.mark.parametrize(("written", "found"), [
-    ("COCO_train2014_000000000009.jpg", "000000000009.jpg"), ("b_c.jpg", "b_c.jpg"), ("x_nowhere.jpg", "nowhere.jpg"),
+    ("COCO_train2014_000000000009.jpg", "000000000009.jpg"), ("b_c.jpg", "b_c.jpg"), ("x_nowhere.jpg", "x_nowhere.jpg"),
 ])  # fmt: skip
 def test_prefixes_of_file_names(images, written, found):
     (record,) = opened("osprey", [osprey("What is <region1>?", "a cat", file_name=written)], images)

@@ -199,7 +199,7 @@ def _masks(record: Record, row: int) -> Iterator[Finding]:
             yield Finding("mask missing", row, number, str(error))
             continue
         except (ValueError, TypeError, OSError, OverflowError) as error:
-            why = str(error).replace("region 1", "it")
+            why = str(error).replace("the mask of region 1", "it").replace("region 1", "it")
             kind = next((kind for words, kind in SAID_OF_MASKS.items() if words in why), "mask does not decode")
             yield Finding(kind, row, number, why)
             continue

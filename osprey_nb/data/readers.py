@@ -94,8 +94,8 @@ class Reader(Sequence):
 
     def image(self, name: str) -> Path:
         """The picture of that name; of `COCO_train2014_000000000009.jpg` the last piece, if the whole name is not there."""
-        path = self.images / name
-        return path if path.exists() or "_" not in name else self.images / name.rsplit("_", 1)[1]
+        path, last = self.images / name, self.images / name.rsplit("_", 1)[-1]
+        return last if not path.exists() and last.exists() else path
 
 
 class OspreyFile(Reader):

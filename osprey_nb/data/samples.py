@@ -37,7 +37,15 @@ from osprey_nb.masks import area, box_of, to_polygons, to_rle
 
 SCENES = 64
 SIDE = 384
-CATEGORIES = [{"id": i, "name": kind, "supercategory": "object"} for i, kind in enumerate(KINDS, start=1)]
+GROUPS = {  # COCO's supercategories
+    "animal": ("bird", "butterfly", "cat", "fish", "snail"),
+    "plant": ("flower", "mushroom", "tree"),
+    "vehicle": ("bicycle", "boat", "car", "rocket", "train"),
+}
+_GROUP_OF = {kind: group for group, kinds in GROUPS.items() for kind in kinds}
+CATEGORIES = [
+    {"id": i, "name": kind, "supercategory": _GROUP_OF.get(kind, "object")} for i, kind in enumerate(KINDS, start=1)
+]
 _CATEGORY_ID = {category["name"]: category["id"] for category in CATEGORIES}
 _SEGMENTATION = {
     "osprey_part_level": lambda mask: to_rle(mask, compressed=False),
@@ -108,17 +116,17 @@ def photograph_entry(name: str) -> dict:
     }  # fmt: skip
 
 
-def write_samples(out: Path) -> None:
-    """Write all the files under `out`; the README beside them is written by hand."""
+def write_samples(out: Path, scenes: int = SCENES) -> None:
+    """Write all the files under `out`, about the first `scenes` scenes; the README beside them is written by hand."""
     (out / "images").mkdir(parents=True, exist_ok=True)
     files: dict[str, list[dict]] = {}
-    for index in range(SCENES):
+    for index in range(scenes):
         scene, entries = make_sample(index)
         Image.fromarray(scene.image).save(out / "images" / f"scene_{index:03}.jpg", quality=90)
         for name, found in entries.items():
             files.setdefault(name, []).extend(found)
     annotations = [{"id": i, **annotation} for i, annotation in enumerate(files.pop("instances"), start=1)]
-    images = [{"id": i + 1, "file_name": f"scene_{i:03}.jpg", "height": SIDE, "width": SIDE} for i in range(SCENES)]
+    images = [{"id": i + 1, "file_name": f"scene_{i:03}.jpg", "height": SIDE, "width": SIDE} for i in range(scenes)]
     contents: dict[str, object] = dict(files)
     contents["instances"] = {"images": images, "annotations": annotations, "categories": CATEGORIES}
     contents["photographs"] = [photograph_entry(name) for name in photographs()]

@@ -1,17 +1,8 @@
-"""Probes: something to move that changes a belief (notebooks 00 and 03).
-
-    state ──► pure function ──► values, figure        tested; no kernel or browser needed
-    widget ──► changes the state, shows the figure     thin; `.static()` is the figure of the present state
-
-    MaskProbe       moves and grows a mask over a picture; shows the pooled vector on each level
-    prompt_tokens   which positions of a prompt are image, mask, spatial and text
-    swap_tokens     the answers when regions trade their mask tokens
-"""
+"""What each level of the encoder sees of a mask (notebook 03)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from io import BytesIO
 
 import ipywidgets
 import numpy as np
@@ -19,8 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 from osprey_nb.mask_extractor import mask_pool
-from osprey_nb.projector import image_tokens
-from osprey_nb.prompt import SHORT
+from osprey_nb.viz import to_png
 
 ORANGE, GREY, INK, ALARM = "#E69F00", "#9AA5B1", "#1F2933", "#C0392B"
 CHANNELS_SHOWN = 40
@@ -158,13 +148,6 @@ def probe_figure(
     return figure
 
 
-def to_png(figure: Figure) -> bytes:
-    """A figure as the bytes of a PNG file."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
 class MaskProbe(ipywidgets.VBox):
     """Move and grow a mask over a picture; see the pooled vector of each level change, or not.
 
@@ -211,45 +194,3 @@ class MaskProbe(ipywidgets.VBox):
     def static(self) -> Figure:
         """The present state as a figure, for readers without a kernel."""
         return probe_figure(self.image, self.features, self.state, self.start)
-
-
-def prompt_tokens(model, question: str = SHORT, n_regions: int = 1) -> list[tuple[str, str]]:
-    """The positions of a prompt as the LLM sees them: (kind, text); kinds are image, mask, spatial, text.
-
-    `question` names its regions `<region1>`, `<region2>` … as in `describe` and `chat`.
-    """
-    config, processor = model.config, model.processor
-    kinds = {config.mask_token_id: ("mask", "mask"), config.pos_token_id: ("spatial", "spatial")}
-    tokens = []
-    for token in processor.text([(question, None)], n_regions, inline=True)["input_ids"].tolist():
-        if token == config.image_token_id:
-            tokens += [("image", "image")] * config.num_image_tokens
-        else:
-            tokens.append(kinds.get(token) or ("text", processor.tokenizer.decode([token])))
-    return tokens
-
-
-@torch.inference_mode()
-def swap_tokens(model, image, masks: np.ndarray, question: str = SHORT) -> list[list[str]]:
-    """Answers with traded tokens: `answers[i][j]` has region i's mask token and region j's spatial token.
-
-    `masks` is R×H×W bool. The diagonal holds the answers of `describe`. Image tokens and words do not change.
-    """
-    processor, llm = model.processor, model.llm
-    features = model.encoder(processor.image(image)[None])
-    mask_tokens, spatial_tokens = (x[0] for x in model.mask_extractor(features, [torch.from_numpy(masks)]))
-    regions = len(masks)
-    pairs = (
-        list(mask_tokens.repeat_interleave(regions, 0)[:, None]),
-        list(spatial_tokens.repeat(regions, 1)[:, None]),
-    )
-    ids = processor.text([(question, None)], 1, inline=True)["input_ids"].expand(regions**2, -1)
-    seen = model.projector(image_tokens(features[2])).expand(regions**2, -1, -1)
-    spliced = model.splice(ids, seen, pairs, padding_side="left")
-    tokenizer = processor.tokenizer
-    written = llm.generate(
-        inputs_embeds=spliced.embeds, attention_mask=spliced.attention_mask.long(), do_sample=False,
-        max_new_tokens=48, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
-    answers = [answer.strip() for answer in tokenizer.batch_decode(written, skip_special_tokens=True)]
-    return [answers[i * regions : (i + 1) * regions] for i in range(regions)]

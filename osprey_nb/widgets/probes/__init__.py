@@ -1,0 +1,20 @@
+"""Probes: something to move that changes a belief.
+
+    state ──► pure function ──► values, figure        tested; no kernel or browser needed
+    widget ──► changes the state, shows the figure     thin; `.static()` is the figure of the present state
+
+    brush      BrushProbe      draws a mask; shows what it catches and its bytes in each form      (notebook 01)
+    pooling    MaskProbe       moves and grows a mask; shows the pooled vector on each level       (03)
+    tokens     TokenProbe      chooses a record; shows which positions carry loss                  (06)
+               prompt_tokens   which positions of a question are image, mask, spatial and text     (00)
+               swap_tokens     the answers when regions trade their mask tokens                    (00)
+"""
+
+from .brush import BrushProbe, BrushReading, brush_figure, read_brush
+from .pooling import LevelReading, MaskProbe, ProbeState, likeness, probe_figure, probe_mask, read_levels
+from .tokens import TokenProbe, positions, prompt_tokens, swap_tokens
+
+__all__ = [
+    "BrushProbe", "BrushReading", "LevelReading", "MaskProbe", "ProbeState", "TokenProbe", "brush_figure", "likeness",
+    "positions", "probe_figure", "probe_mask", "prompt_tokens", "read_brush", "read_levels", "swap_tokens",
+]  # fmt: skip
