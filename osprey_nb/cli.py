@@ -123,35 +123,43 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def check(arguments: argparse.Namespace) -> int:
     from .data.check import check, contact_sheet, fix
-    from .data.mixture import Mixture
+    from .data.mixture import Mixture, shipped
     from .data.readers import FORMATS, guess_format
 
     data, images = arguments.data, arguments.images
-    if not data.exists():
-        raise FileNotFoundError(f"nothing at {data}; give an annotation file or a mixture file")
+    mixed = data.suffix in (".yaml", ".yml") or str(data) in shipped()
+    if not mixed and not data.exists():
+        raise FileNotFoundError(f"nothing at {data}; give an annotation file, a mixture file, or {', '.join(shipped())}")
     for path in (arguments.fix, arguments.sheet):
         if path is not None and path.resolve() == data.resolve():
             raise ValueError(f"{path} is the input; give another name, the input is never changed")
     if arguments.fix is not None and arguments.fix.exists():
         raise FileExistsError(f"{arguments.fix} exists already. Give another name: nothing is overwritten.")
-    if data.suffix in (".yaml", ".yml"):
+    if mixed:
         if arguments.fix or arguments.sheet:
             raise ValueError("--fix and --sheet take one annotation file, not a mixture")
-        readers = Mixture.load(data, images, progress=not arguments.json).readers
+        mixture = Mixture.load(data, images, progress=not arguments.json)
     else:
         format = arguments.format or guess_format(data)
         if format not in FORMATS:
             raise ValueError(f"format is {format!r}; known are {', '.join(FORMATS)}")
-        readers = [FORMATS[format](data, images or data.parent, progress=not arguments.json, salvage=True)]
+        reader = FORMATS[format](data, images or data.parent, progress=not arguments.json, salvage=True)
+        mixture = Mixture.of(reader)
+    if arguments.limit is not None or arguments.fraction is not None:
+        if arguments.fix:
+            raise ValueError("--fix needs every row; leave out --limit and --fraction")
+        mixture = mixture.subset(arguments.limit, arguments.fraction, arguments.seed)
     errors = 0
-    for reader in readers:
-        found = check(reader, progress=not arguments.json)
+    for number, reader in enumerate(mixture.readers):
+        found = check(reader, mixture.rows(number), arguments.strict, progress=not arguments.json)
         errors += len(found.errors)
         if arguments.json:
             for finding in found.findings:
                 print(json.dumps({"file": str(reader.file), "error": finding.error, **finding._asdict()}, ensure_ascii=False))
         else:
             print(found.table())
+        if arguments.strict and errors:
+            return 1
     if arguments.sheet:
         print(f"drew {contact_sheet(reader, arguments.sheet)} records in {arguments.sheet}", file=sys.stderr)
     if arguments.fix:
@@ -330,6 +338,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--format", help="osprey, coco, refcoco … (default: told by the file)")
     sub.add_argument("--sheet", type=Path, metavar="PNG", help="draw a contact sheet of random records")
     sub.add_argument("--fix", type=Path, metavar="OUT", help="write a copy without what has errors; the input stays as it is")
+    sub.add_argument("--limit", type=int, help="look at so many records only, of every source its share")
+    sub.add_argument("--fraction", type=float, help="look at this part of the records only, from 0 to 1")
+    sub.add_argument("--seed", type=int, default=0, help="which records --limit and --fraction take (default: 0)")
+    sub.add_argument("--strict", action="store_true", help="stop at the first error")
     sub.add_argument("--json", action="store_true", help="one finding a line")
 
     sub = command("curate", curate, "make the five Osprey files from COCO annotations, as Osprey-724K was made")

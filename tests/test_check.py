@@ -197,6 +197,8 @@ def test_on_the_command_line(folder, capsys):
     ):
         assert main([*arguments, *wrong]) == 2 and message in capsys.readouterr().err
     assert main(["check", str(folder / "none.json")]) == 2
+    capsys.readouterr()
+    assert main(["check", "stage3", "--images", str(folder)]) == 2 and "names what is not there" in capsys.readouterr().err
 
 
 def test_of_a_file_that_is_cut_short_the_whole_entries_are_saved(folder, capsys):
@@ -218,6 +220,28 @@ def test_a_mixture_is_checked_source_by_source(folder, capsys):
     )
     assert main(["check", str(folder / "m.yaml"), "--images", str(SAMPLES)]) == 0
     assert capsys.readouterr().out.count("0 errors") == 2
+
+
+def test_a_part_only_and_a_stop_at_the_first_error(folder, capsys):
+    faulty = PLANTED["mask empty"]
+    data = reader(folder, [entry(n, **(faulty if n in (1, 3) else {})) for n in range(6)]).file
+    arguments = ["check", str(data), "--images", str(folder / "images")]
+    assert main([*arguments, "--strict"]) == 1
+    out = capsys.readouterr().out
+    assert "2 of 6 rows, 4 regions" in out and "1 errors" in out
+    seen = []
+    for options in (["--limit", "3"], ["--limit", "3"], ["--fraction", "0.5"], ["--limit", "3", "--seed", "1"]):
+        main([*arguments, *options])
+        seen.append(capsys.readouterr().out)
+        assert "3 of 6 rows, 6 regions" in seen[-1]
+    assert seen[0] == seen[1] == seen[2]
+    main([*arguments, "--limit", "99"])
+    assert ": 6 rows" in capsys.readouterr().out
+    for wrong, message in (
+        (["--limit", "0"], "must be 1 or more"), (["--fraction", "2"], "above 0"),
+        (["--limit", "1", "--fraction", "1"], "one of"), (["--limit", "3", "--fix", str(folder / "f.json")], "every row"),
+    ):
+        assert main([*arguments, *wrong]) == 2 and message in capsys.readouterr().err
 
 
 def test_the_program_itself(folder):

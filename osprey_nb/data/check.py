@@ -13,7 +13,7 @@ import copy
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -77,9 +77,10 @@ class Finding(NamedTuple):
 
 @dataclass
 class Checked:
-    """The outcome: counts, findings in the order of the rows, and how often each answer is given."""
+    """The outcome: rows looked at, findings in their order, regions, and how often each answer is given."""
 
     reader: Reader
+    looked_at: int = 0
     findings: list[Finding] = field(default_factory=list)
     regions: int = 0
     answers: Counter = field(default_factory=Counter)
@@ -93,7 +94,8 @@ class Checked:
         by_kind = defaultdict(list)
         for finding in self.findings:
             by_kind[finding.kind].append(finding)
-        lines = [f"{self.reader.file}: {len(self.reader):,} rows, {self.regions:,} regions"]
+        seen = f"{self.looked_at:,} of " if self.looked_at < len(self.reader) else ""
+        lines = [f"{self.reader.file}: {seen}{len(self.reader):,} rows, {self.regions:,} regions"]
         lines += [""] * bool(by_kind)
         for kind in KINDS:
             for n, finding in enumerate(by_kind[kind][:examples]):
@@ -110,9 +112,13 @@ class Checked:
         return "\n".join(lines)
 
 
-def check(reader: Reader, progress: bool = True) -> Checked:
-    """Look at every row, picture and mask of a reader. Nothing is changed."""
-    checked = Checked(reader)
+def check(reader: Reader, rows: Sequence[int] | None = None, strict: bool = False, progress: bool = True) -> Checked:
+    """Look at every row, picture and mask of a reader, or at those of `rows` (from 0) only. Nothing is changed.
+
+    With `strict` it stops after the first row that has an error.
+    """
+    rows = range(len(reader)) if rows is None else rows
+    checked = Checked(reader, looked_at=len(rows))
     add = checked.findings.append
     seen: dict[str, int] = {}
     if orphans := getattr(reader.rows, "orphans", 0):
@@ -120,10 +126,13 @@ def check(reader: Reader, progress: bool = True) -> Checked:
         add(Finding("annotation without a picture", None, None, what))
     if cut := getattr(reader.rows, "cut", ""):
         add(Finding("file cut short", None, None, cut))
-    for index in tqdm(range(len(reader)), desc=f"checking {reader.file.name}", disable=not progress):
-        row = index + 1
+    for n, index in enumerate(tqdm(rows, desc=f"checking {reader.file.name}", disable=not progress)):
+        if strict and checked.errors:
+            checked.looked_at = n
+            break
+        row = int(index) + 1
         try:
-            record = everything(reader, index)
+            record = everything(reader, row - 1)
         except RecordError as error:
             why = str(error).split(f"row {row}: ", 1)[-1]
             kind = "conversation out of order" if "conversation must go" in why else "unreadable row"

@@ -56,6 +56,15 @@ class Mixture(Sequence):
             entries.append(np.stack([np.full(len(rows), number), rows], axis=1))
         return cls(readers, np.concatenate(entries).astype(np.int64))
 
+    @classmethod
+    def of(cls, reader: Reader) -> Mixture:
+        """Every row of one reader, once."""
+        return cls([reader], np.stack([np.zeros(len(reader), np.int64), np.arange(len(reader))], axis=1))
+
+    def rows(self, number: int) -> np.ndarray:
+        """The rows that are taken of source `number` (from 0), each once, in order."""
+        return np.unique(self.entries[self.entries[:, 0] == number, 1])
+
     def subset(self, limit: int | None = None, fraction: float | None = None, seed: int = 0) -> Mixture:
         """A part of it, the same share of every source: `limit` records, or a `fraction` of all."""
         if (limit is None) == (fraction is None):
