@@ -251,7 +251,7 @@ diagrams.pipeline(scene.image, masks[1], levels, SHORT, answers[1])
 # | piece | code | notebook |
 # |---|---|---|
 # | images and masks: how to point | `osprey_nb/masks.py` | [01](01_images_and_masks.ipynb) |
-# | encoder: picture → four grids | `osprey_nb/encoder.py` | in preparation |
+# | encoder: picture → four grids | `osprey_nb/encoder.py` | [02](02_encoder.ipynb) |
 # | **mask extractor: region → two tokens** | `osprey_nb/mask_extractor.py` | [03](03_mask_extractor.ipynb) |
 # | projector: grid → image tokens | `osprey_nb/projector.py` | in preparation |
 # | instruction data: annotation → labels | `osprey_nb/data/`, `osprey_nb/prompt.py` | [06](06_instruction_data.ipynb) |

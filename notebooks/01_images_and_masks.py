@@ -535,5 +535,6 @@ except ValueError as error:
 diagrams.pointing(scene.image, bicycle)
 
 # %% [markdown]
-# Next: [03 · The mask extractor](03_mask_extractor.ipynb) turns this array into two vectors. And
+# Next: [02 · The encoder](02_encoder.ipynb) reads the picture; [03 · The mask extractor](03_mask_extractor.ipynb) turns
+# both into two vectors. And
 # [06 · Instruction data](06_instruction_data.ipynb) reads a million of them, with what was said of each.

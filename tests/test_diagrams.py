@@ -113,3 +113,21 @@ def test_outline_pointing_and_instruction():
     np.testing.assert_array_equal(axes.lines[-1].get_xydata().ravel(), corners)
     assert {"strokes", "RLE", "mask token"} <= {w.split("(")[-1].strip(")") for w in words(diagrams.pointing(image, mask))}
     assert "What is this?" in words(diagrams.instruction(image, mask, "What is this?", r"a $\frac{dog"))
+
+
+def test_heatmaps_curve_and_shares():
+    figure = diagrams.heatmaps(("one", [[0, 1], [2, 3]]), ("two", [[5.0]]))
+    assert [a.get_title() for a in figure.axes[1:]] == ["one", "two"]
+    with pytest.raises(ValueError, match="index one channel"):
+        diagrams.heatmaps(("cube", np.zeros((2, 2, 2))))
+    (axes,) = diagrams.curve([3.0, 1.0, 2.0], "loss", window=2).axes
+    np.testing.assert_allclose(axes.lines[1].get_xydata(), [[2, 2.0], [3, 1.5]])
+    assert len(diagrams.curve([1.0], "short").axes[0].lines) == 1
+    text = words(diagrams.shares({"kind": {"before": 0.05, "after": 0.4}}))
+    assert "5%" in text and "40%" in text
+
+
+def test_pyramid_has_a_row_for_each_encoder():
+    levels = [np.random.default_rng(i).normal(size=(3 + i, 8 >> i, 8 >> i)) for i in range(4)]
+    titles = words(diagrams.pyramid(np.zeros((8, 8, 3), np.uint8), {"new": levels, "old": levels}))
+    assert titles.count("res5 · 6×1×1") == 2 and {"new", "old"} <= set(titles)

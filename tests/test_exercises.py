@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from open_clip.loss import ClipLoss
 
 from osprey_nb.exercises import CHECKS, Verdict, check, read_exercises
 
@@ -79,6 +80,20 @@ SLIPS = [  # exercise, a wrong answer that people give, a word of the advice
     ("01.4", [[1, 1, 6, 1, 6, 6, 1, 6]], "hole is filled"),
     ("01.4", [[1, 1, 6, 1, 6, 2, 1, 2]], "Row 2, column 1 is outside"),
     ("01.4", [[1, 1, 6, 6]], "no polygon"),
+    ("02.1", lambda c: 10048, "square of c"),
+    ("02.1", lambda c: 8 * c * c + 57 * c, "32 too few"),
+    ("02.1", lambda c: 8 * c * c + 53 * c, "Linears' biases"),
+    ("02.1", lambda c: 49 * c * c + 8 * c * c, "Depthwise"),
+    ("02.1", lambda c: 3, "you have 3"),
+    ("02.2", lambda d: [52, 152, 448, 656], "other depths"),
+    ("02.2", lambda d: [52, 152], "four numbers"),
+    ("02.2", lambda d: [49, 1, 1, 1], "begin with field 4"),
+    ("02.2", lambda d: [28, 1, 1, 1], "After stage 1"),
+    ("02.2", lambda d: [52, 100, 1, 1], "joining adds"),
+    ("02.3", lambda r, t, s: F.cross_entropy(s * r @ t.T, torch.arange(len(r))), "one direction"),
+    ("02.3", lambda r, t, s: 2 * ClipLoss()(r, t, s), "sum of both"),
+    ("02.3", lambda r, t, s: F.cross_entropy(r @ t.T, torch.arange(len(r))), "scale is missing"),
+    ("02.3", lambda r, t, s: ClipLoss()(r, t, s) + 1, "Expected"),
     ("03.1", 18, "sum"),
     ("03.1", 18 / 16, "16 cells"),
     ("03.1", 7, "You have 7"),

@@ -149,6 +149,41 @@ def test_the_brush_probe_follows_the_canvas():
     assert probe.static().axes[0].get_title() == "IoU 0.50   ·   200 pixels, 41 runs"
 
 
+def test_the_cell_under_a_point():
+    at = probes.cell_of
+    assert at(probes.FeatureState(0, 0), (4, 8), (64, 64)) == (0, 0)
+    assert at(probes.FeatureState(63.9, 63.9), (4, 8), (64, 64)) == (3, 7)
+    assert at(probes.FeatureState(40, 17), (4, 8), (64, 64)) == (1, 5)
+    assert at(probes.FeatureState(900, -3), (4, 8), (64, 64)) == (0, 7)  # outside: the nearest cell
+
+
+def test_like_cells_are_found_here_and_in_other_pictures():
+    feature = torch.zeros(3, 2, 3)
+    feature[0, 0, 0], feature[0, 1, 2], feature[1, 0, 1] = 2.0, 5.0, 1.0
+    likeness = probes.likeness_map(feature, (0, 0))
+    assert likeness[0, 0] == pytest.approx(1) and likeness[1, 2] > 0.9 and likeness[0, 1] < 0.3
+    others = [torch.zeros(3, 2, 3) for _ in range(3)]
+    others[1][0, 1, 1] = 4.0
+    others[2][2, 0, 2] = 4.0
+    best, *rest = probes.nearest_patches(feature, (0, 0), others, 2)
+    assert (best.picture, best.row, best.column) == (1, 1, 1) and best.likeness > 0.9
+    assert len(rest) == 1 and rest[0].likeness < best.likeness
+
+
+def test_the_feature_probe_moves_and_changes_levels(picture):
+    image, levels = picture
+    levels = [level + 0.01 * torch.randn(level.shape, generator=torch.Generator().manual_seed(0)) for level in levels]
+    probe = probes.FeatureProbe(image, levels, [(image, levels)] * 9)
+    titles = [axes.get_title() for axes in probe.static().axes]
+    assert titles[1] == "res4: 2 channels as colours" and len(titles) == 3 + 8
+    before = probe.picture.value
+    probe.controls["level"].value = 0
+    assert probe.state.level == 0 and probe.picture.value != before
+    probe.move(x=60, y=5)
+    assert (probe.controls["x"].value, probe.controls["y"].value) == (60, 5)
+    assert len(probes.FeatureProbe(image, levels).static().axes) == 3
+
+
 def test_positions_carry_the_loss_of_their_labels(tiny):
     sample = tiny.processor.text([("What is <region1>?", "a cat")], 1, inline=True)
     tokens, loss = probes.positions(tiny.processor, sample["input_ids"], sample["labels"])

@@ -1,19 +1,19 @@
 """The drawings of the course: arrays in, a matplotlib figure out; knows no model.
 
-    arrays    number_grids, principal_colours      small tensors with their numbers; features as colours
-    codecs    runs, outline, polygons, pointing    what a mask looks like in each of its forms     (notebook 01)
+    arrays    number_grids, heatmaps, pyramid …    tensors as numbers, heat or colours; curves     (02, 03)
+    codecs    runs, outline, polygons, pointing    what a mask looks like in each of its forms     (01)
     model     question, pipeline, extractor        the way from pixels to a sentence               (00, 03)
-    tokens    token_strip, batch, instruction      a conversation, a batch, as the LLM reads them  (00, 06)
+    tokens    token_strip, batch, instruction      a conversation, a batch, as the LLM reads them (00, 06)
 
 One colour for one thing, everywhere: image tokens blue, mask token orange, spatial token green, text grey.
 """
 
-from .arrays import number_grids, principal_colours
+from .arrays import curve, heatmaps, number_grids, principal_colours, pyramid, shares
 from .codecs import outline, pointing, polygons, runs
 from .model import extractor, pipeline, question
 from .tokens import batch, instruction, token_strip
 
 __all__ = [
-    "batch", "extractor", "instruction", "number_grids", "outline", "pipeline", "pointing", "polygons",
-    "principal_colours", "question", "runs", "token_strip",
+    "batch", "curve", "extractor", "heatmaps", "instruction", "number_grids", "outline", "pipeline", "pointing", "polygons",
+    "principal_colours", "pyramid", "question", "runs", "shares", "token_strip",
 ]  # fmt: skip

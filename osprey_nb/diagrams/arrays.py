@@ -1,11 +1,11 @@
-"""Small arrays as squares with numbers, and features as colours (notebooks 00 and 03)."""
+"""Small arrays as squares with numbers, features as colours, curves and shares (notebooks 00 to 03)."""
 
 from __future__ import annotations
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from .drawing import DPI, INK
+from .drawing import COLOURS, DPI, INK, SOFT, bare, new_sheet, picture
 
 
 def number_grids(*titled, signs: str = "", cmap: str = "Blues") -> Figure:
@@ -81,3 +81,71 @@ def principal_colours(feature: np.ndarray) -> np.ndarray:
     colours[:, : len(directions)] = cells @ directions.T
     low, high = np.percentile(colours, 2, axis=0), np.percentile(colours, 98, axis=0)
     return np.clip((colours - low) / np.maximum(high - low, 1e-9), 0, 1).reshape(height, width, 3)
+
+
+def heatmaps(*titled, cmap: str = "magma") -> Figure:
+    """2-D arrays side by side as heat, each on its own scale: `heatmaps(("res2", a), ("res3", b))`. ValueError if not 2-D."""
+    side = 11.6 / max(len(titled), 4)
+    figure, _ = new_sheet(side * len(titled), side + 0.2)
+    for i, (title, array) in enumerate(titled):
+        array = np.asarray(array, dtype=float)
+        if array.ndim != 2:
+            raise ValueError(f"{title!r} has shape {array.shape}; heatmaps draws H×W arrays: index one channel")
+        across, up = figure.get_size_inches()
+        axes = figure.add_axes([(i * side + 0.08) / across, 0.06 / up, (side - 0.16) / across, (side - 0.16) / up])
+        axes.imshow(array, cmap=cmap)
+        bare(axes)
+        axes.set_title(title, fontsize=10, color=INK, pad=4)
+    return figure
+
+
+def pyramid(image, rows: dict[str, list[np.ndarray]]) -> Figure:
+    """A picture (H×W×3) and its levels, C×H×W each, in `principal_colours`: one row for each name in `rows`."""
+    side, head = 2.05, 0.45
+    figure, axes = new_sheet(11.6, (side + head) * len(rows))
+    for r, (name, levels) in enumerate(rows.items()):
+        y = (side + head) * (len(rows) - 1 - r) + 0.08
+        picture(figure, 0.1, y, side, image, title=name)
+        for i, level in enumerate(levels):
+            title = f"res{i + 2} · {level.shape[0]}×{level.shape[1]}×{level.shape[2]}"
+            picture(figure, 2.5 + (side + 0.22) * i, y, side, principal_colours(np.asarray(level)), title=title)
+    return figure
+
+
+def curve(values, title: str, window: int = 10) -> Figure:
+    """A loss, step by step: pale as it is, dark its mean over the last `window` steps."""
+    values = np.asarray(values, dtype=float)
+    figure = Figure(figsize=(6.0, 2.6), dpi=DPI)
+    axes = figure.add_axes([0.1, 0.2, 0.87, 0.66])
+    axes.plot(np.arange(1, len(values) + 1), values, color=SOFT, linewidth=0.8)
+    if len(values) >= window:
+        smooth = np.convolve(values, np.ones(window) / window, "valid")
+        axes.plot(np.arange(window, len(values) + 1), smooth, color=COLOURS["image"], linewidth=2)
+    axes.set_xlabel("step", fontsize=9, color=INK)
+    axes.set_title(title, fontsize=10, color=INK, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8, colors=INK)
+    return figure
+
+
+def shares(rows: dict[str, dict[str, float]], title: str = "") -> Figure:
+    """Shares from 0 to 1 as bars: `shares({"kind": {"before": 0.05, "after": 0.4}})`, one group a name."""
+    names, ways = list(rows), list(next(iter(rows.values())))
+    figure = Figure(figsize=(7.0, 0.55 + 0.27 * len(names) * (len(ways) + 0.6)), dpi=DPI)
+    axes = figure.add_axes([0.32, 0.04, 0.6, 0.84])
+    tones = [SOFT, "#7CA6C4", COLOURS["image"], COLOURS["mask"]]
+    labels, place = [], 0.0
+    for name in names:
+        for way, tone in zip(ways, tones, strict=False):
+            axes.barh(place, rows[name][way], color=tone, height=0.8)
+            axes.text(rows[name][way] + 0.01, place, f"{rows[name][way]:.0%}", va="center", fontsize=9, color=INK)
+            labels.append((place, f"{name}, {way}"))
+            place += 1
+        place += 0.6
+    axes.set(yticks=[p for p, _ in labels], xticks=[], xlim=(0, 1.1))
+    axes.set_yticklabels([text for _, text in labels], fontsize=9, color=INK)
+    axes.invert_yaxis()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title(title, fontsize=10, color=INK, loc="left")
+    return figure

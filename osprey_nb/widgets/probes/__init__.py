@@ -4,6 +4,7 @@
     widget ──► changes the state, shows the figure     thin; `.static()` is the figure of the present state
 
     brush      BrushProbe      draws a mask; shows what it catches and its bytes in each form      (notebook 01)
+    features   FeatureProbe    moves a point; shows which cells of a level hold the like           (02)
     pooling    MaskProbe       moves and grows a mask; shows the pooled vector on each level       (03)
     tokens     TokenProbe      chooses a record; shows which positions carry loss                  (06)
                prompt_tokens   which positions of a question are image, mask, spatial and text     (00)
@@ -11,10 +12,12 @@
 """
 
 from .brush import BrushProbe, BrushReading, brush_figure, read_brush
+from .features import FeatureProbe, FeatureState, Patch, cell_of, feature_figure, likeness_map, nearest_patches
 from .pooling import LevelReading, MaskProbe, ProbeState, likeness, probe_figure, probe_mask, read_levels
 from .tokens import TokenProbe, positions, prompt_tokens, swap_tokens
 
 __all__ = [
-    "BrushProbe", "BrushReading", "LevelReading", "MaskProbe", "ProbeState", "TokenProbe", "brush_figure", "likeness",
-    "positions", "probe_figure", "probe_mask", "prompt_tokens", "read_brush", "read_levels", "swap_tokens",
+    "BrushProbe", "BrushReading", "FeatureProbe", "FeatureState", "LevelReading", "MaskProbe", "Patch", "ProbeState",
+    "TokenProbe", "brush_figure", "cell_of", "feature_figure", "likeness", "likeness_map", "nearest_patches", "positions",
+    "probe_figure", "probe_mask", "prompt_tokens", "read_brush", "read_levels", "swap_tokens",
 ]  # fmt: skip
