@@ -31,7 +31,7 @@ from osprey_nb.data.scenes import make_scene
 from osprey_nb.doctor import processor_name
 from osprey_nb.train.stages import TINY
 from osprey_nb.train.tiny import osprey_loss, record_batches
-from osprey_nb.train.trainer import autocast, freeze
+from osprey_nb.train.trainer import fast_bf16, freeze
 
 RESULTS = Path(__file__).parent / "results"
 REGIONS = (1, 4, 16)
@@ -91,7 +91,7 @@ def training(model: Osprey, device: str) -> dict[str, dict]:
 
         def epoch(batches=batches, optimizer=optimizer):
             for batch in batches:
-                with autocast(torch.device(device)):
+                with torch.autocast(device, torch.bfloat16, enabled=fast_bf16(torch.device(device))):
                     loss = osprey_loss(model, batch)
                 optimizer.zero_grad()
                 loss.backward()

@@ -8,6 +8,7 @@ million weights that has only seen drawings **memorises**: what counts is the he
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from osprey_nb.data.check import everything
 from osprey_nb.data.collate import Report, batches
 from osprey_nb.data.mixture import Mixture
 from osprey_nb.data.readers import CATEGORY, Instances
-from osprey_nb.train.trainer import Budget, fit, freeze
+from osprey_nb.train.trainer import Budget, Objective, fit, freeze
 
 HELD_OUT = 0.17  # of the pictures: 16 of 96
 RESAMPLES = 1000
@@ -72,18 +73,15 @@ def main() -> None:
     result = {"machine": machine("cpu"), "seed": seed, "minutes": arguments.minutes, "before": both("before")}
     records, report = Mixture([reader], np.array([[0, row] for row in training])), Report()
 
-    def endless():
-        epoch = 0
-        while True:
+    def endless(start: int):
+        for epoch in itertools.count():
             yield from batches(records.with_seed(epoch), model.processor, 4, seed=epoch, limit=512, report=report)
-            epoch += 1
 
     torch.manual_seed(seed)
     keys = ("images", "masks", "input_ids", "attention_mask", "labels")
-    losses = fit(
-        freeze(model, [model]), lambda batch: model(**{key: batch[key] for key in keys}).loss, endless(), 5e-4,
-        Budget(seconds=60 * arguments.minutes), "fine-tuning on photographs",
-    )  # fmt: skip
+    freeze(model, [model])
+    objective = Objective(model, lambda model, batch: model(**{key: batch[key] for key in keys}).loss)
+    losses, _ = fit(objective, endless, 5e-4, Budget(seconds=60 * arguments.minutes), "fine-tuning on photographs")
     result |= {"after": both("after"), "steps": len(losses), "last_loss": round(float(np.mean(losses[-20:])), 3)}
     print(f"\n{'':22}{'regions':>8}{'right':>8}  95 % interval")
     for when in ("before", "after"):

@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError, ArithmeticError, MemoryError, RuntimeError) as error:
         print(f"osprey-nb: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
+        print(f"osprey-nb: {stopped or 'stopped'}", file=sys.stderr)
         return 130
 
 
@@ -104,7 +105,8 @@ def train(arguments: argparse.Namespace) -> int:
     from .train.tiny import train_tiny
 
     _quiet()
-    train_tiny(minutes=arguments.minutes, out=arguments.out, seed=arguments.seed, device=arguments.device)
+    settings = {"minutes": arguments.minutes, "seed": arguments.seed, "device": arguments.device, "resume": arguments.resume}
+    train_tiny(out=arguments.out, **settings)
     print(f"wrote {arguments.out}; measure it with: osprey-nb eval {arguments.out}")
     return 0
 
@@ -325,6 +327,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=Path, default=Path("runs/tiny"), help="the folder (default: runs/tiny)")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
+    sub.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out, with the same settings")
 
     sub = command("eval", evaluate, "measure a model on scenes it was never trained on")
     sub.add_argument("model", help="tiny (shipped) or the folder of a model")

@@ -1,7 +1,9 @@
 """Training: frozen means frozen, a seed is a promise, budgets hold, a bad run stops with a reason."""
 
+import itertools
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,10 +15,10 @@ from osprey_nb.train import tiny
 from osprey_nb.train.augment import roughen
 from osprey_nb.train.bridge import bridge
 from osprey_nb.train.contrast import RegionCLIP, groups_without_repeats, region_batches
-from osprey_nb.train.language import batches_of_like_length, region_words, text_batches, text_loss, word_counts
+from osprey_nb.train.language import drawn_batches, region_words, text_batches, text_loss, word_counts
 from osprey_nb.train.stages import LESSONS, TINY
 from osprey_nb.train.tiny import osprey_loss, record_batches, train_tiny
-from osprey_nb.train.trainer import Budget, fit, freeze
+from osprey_nb.train.trainer import Budget, Objective, fit, freeze
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +36,9 @@ def run(tmp_path_factory):
 def test_a_stage_changes_what_it_trains_and_nothing_else(run, scenes, stage):
     model = Osprey.from_pretrained(run[1])
     before = {name: x.clone() for name, x in model.state_dict().items()}
-    parameters = freeze(model, [model.parts[part] for part in stage.trains])
-    fit(
-        parameters, lambda batch: osprey_loss(model, batch), record_batches(scenes, stage, model.processor, 0), stage.lr,
-        Budget(steps=2), stage.name, progress=False,
-    )
+    freeze(model, [model.parts[part] for part in stage.trains])
+    batches = partial(record_batches, scenes, stage, model.processor, 0)
+    fit(Objective(model, osprey_loss), batches, stage.lr, Budget(steps=2), stage.name, progress=False)
     changed = {name.split(".")[0] for name, x in model.state_dict().items() if not torch.equal(x, before[name])}
     assert changed == set(stage.trains)
     assert not model.encoder.training and "encoder" not in stage.trains
@@ -86,30 +86,23 @@ def test_a_budget_that_the_drawing_has_eaten(tmp_path, monkeypatch):
 
 
 def endless(batch):
-    while True:
-        yield batch
+    return lambda start: itertools.repeat(batch)
 
 
 def test_fit_lowers_the_loss_and_keeps_to_its_seconds():
     torch.manual_seed(0)
-    layer, x = torch.nn.Linear(4, 1), torch.randn(64, 4)
-    weights = list(layer.parameters())
-
-    def loss(batch):
-        return ((layer(batch) - batch.sum(1, keepdim=True)) ** 2).mean()
-
-    losses = fit(weights, loss, endless(x), 0.05, Budget(steps=200), "fit", progress=False)
+    x = torch.randn(64, 4)
+    objective = Objective(torch.nn.Linear(4, 1), lambda layer, batch: ((layer(batch) - batch.sum(1, keepdim=True)) ** 2).mean())
+    losses, _ = fit(objective, endless(x), 0.05, Budget(steps=200), "fit", progress=False)
     assert len(losses) == 200 and losses[-1] < losses[0] / 20
-    assert fit(weights, loss, endless(x), 0.0, Budget(seconds=0.2), "fit", progress=False)
+    losses, seconds = fit(objective, endless(x), 0.0, Budget(seconds=0.2), "fit", progress=False)
+    assert losses and 0.2 <= seconds < 2
 
 
 def test_a_loss_that_is_not_finite_stops_the_run():
-    layer = torch.nn.Linear(1, 1)
+    objective = Objective(torch.nn.Linear(1, 1), lambda layer, batch: layer(batch).sum() * math.nan)
     with pytest.raises(FloatingPointError, match="broken: the loss is nan at step 0"):
-        fit(
-            list(layer.parameters()), lambda batch: layer(batch).sum() * math.nan, endless(torch.ones(1)), 1e-3,
-            Budget(steps=1), "broken", progress=False,
-        )
+        fit(objective, endless(torch.ones(1)), 1e-3, Budget(steps=1), "broken", progress=False)
 
 
 def test_a_stage_that_trains_nothing():
@@ -131,7 +124,8 @@ def test_contrast_learns_a_batch(run, scenes):
     vision = model.config.vision_config
     clip = RegionCLIP(model)
     batch = next(region_batches(scenes, 12, 0, vision.mean, vision.std))
-    losses = fit(freeze(clip, [clip]), clip, endless(batch), 2e-3, Budget(steps=12), "contrast", progress=False)
+    freeze(clip, [clip])
+    losses, _ = fit(clip, endless(batch), 2e-3, Budget(steps=12), "contrast", progress=False)
     assert losses[-1] < 0.7 * losses[0]
 
 
@@ -159,13 +153,32 @@ def test_the_bridge_lays_regions_on_the_sums_of_their_words(run, scenes, monkeyp
 
 
 def test_batches_of_like_length_lose_nothing():
-    lengths = np.random.default_rng(0).integers(5, 300, 64)
-    samples = iter([{"input_ids": [0] * int(n)} for n in lengths])
-    batches = batches_of_like_length(samples, 8, seed=0)
+    lengths = iter(np.random.default_rng(0).integers(5, 300, 64))
+    batches = drawn_batches(lambda rng: {"input_ids": [0] * int(next(lengths))}, 8, seed=0)
     found = [[len(sample["input_ids"]) for sample in next(batches)] for _ in range(8)]
-    assert sorted(n for batch in found for n in batch) == sorted(lengths)
-    assert sum(8 * max(batch) for batch in found) < 1.15 * lengths.sum()
+    drawn = np.random.default_rng(0).integers(5, 300, 64)
+    assert sorted(n for batch in found for n in batch) == sorted(drawn)
+    assert sum(8 * max(batch) for batch in found) < 1.15 * drawn.sum()
     assert [min(batch) for batch in found] != sorted(min(batch) for batch in found)
+
+
+def test_a_step_has_the_same_batch_wherever_one_starts(run, scenes):
+    processor = run[0].processor
+    sources = (
+        partial(record_batches, scenes, TINY[-1], processor, 4), partial(text_batches, scenes, LESSONS, processor, 4, 4, 1),
+        partial(region_batches, scenes, 7, 4, (0, 0, 0), (1, 1, 1)),  # an epoch of 48 ends within a batch
+    )
+    for source in sources:
+        whole = list(itertools.islice(source(), 11))
+        for start in (0, 3, 8, 10):
+            again = next(source(start=start))
+            there = vars(whole[start]) if not isinstance(again, dict) else whole[start]
+            for key, value in (vars(again) if not isinstance(again, dict) else again).items():
+                theirs = there[key]
+                same = torch.equal(value, theirs) if torch.is_tensor(value) else all(
+                    torch.equal(a, b) if torch.is_tensor(a) else a == b for a, b in zip(value, theirs, strict=True)
+                )
+                assert same, (source.func.__name__, start, key)
 
 
 def test_lessons_are_bare_questions_about_one_region(run, scenes):

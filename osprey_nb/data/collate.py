@@ -76,9 +76,9 @@ def batches(
         report.shortened += sample.pop("shortened")
         pool.append(sample)
         if len(pool) == POOL * size:
-            yield from _sorted(pool, processor, size, rng)
+            yield from map(processor.collate, like_length(pool, size, rng))
             pool = []
-    yield from _sorted(pool, processor, size, rng)
+    yield from map(processor.collate, like_length(pool, size, rng))
     if not report.samples:
         raise ValueError(f"None of {len(records):,} records can be used.\n{report}")
 
@@ -112,8 +112,8 @@ def _alive(loader: DataLoader) -> Iterator[dict]:
         raise
 
 
-def _sorted(pool: list[dict], processor, size: int, rng: np.random.Generator) -> Iterator[dict]:
-    pool = sorted(pool, key=lambda sample: len(sample["input_ids"]))
-    starts = range(0, len(pool), size)
-    for start in rng.permutation(starts).tolist() if pool else ():
-        yield processor.collate(pool[start : start + size])
+def like_length(samples: Sequence[dict], size: int, rng: np.random.Generator) -> list[list[dict]]:
+    """Samples, sorted by their tokens and cut into lists of `size`: little padding in each. The lists are in random order."""
+    ordered = sorted(samples, key=lambda sample: len(sample["input_ids"]))
+    cut = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    return [cut[i] for i in rng.permutation(len(cut))]

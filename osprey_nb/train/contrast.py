@@ -11,6 +11,8 @@ No phrase stands twice in a group, as open_clip's loss asks.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import random
 from collections import defaultdict
 from collections.abc import Iterator
@@ -95,17 +97,15 @@ def groups_without_repeats(phrases: list[str], colours: list[str]) -> list[list[
     return large or [groups[("every colour",)]]
 
 
-def region_batches(scenes: list[Scene], size: int, seed: int, mean, std) -> Iterator[Regions]:
-    """Endless shuffled batches of scenes, half of them mirrored, with all objects and some parts of each."""
-    rng, wording = random.Random(seed), np.random.default_rng(seed)
+def region_batches(scenes: list[Scene], size: int, seed: int, mean, std, start: int = 0) -> Iterator[Regions]:
+    """Endless shuffled batches of scenes, half of them mirrored, with all objects and some parts, from step `start` on."""
     mean, std = (torch.tensor(v)[:, None, None] * 255 for v in (mean, std))
-    order: list[Scene] = []
-    while True:
+    for step in itertools.count(start):
+        rng, wording = random.Random(f"{seed}, {step}"), np.random.default_rng([seed, step])
         images, regions, phrases, colours = [], [], [], []
-        for _ in range(size):
-            if not order:
-                order = rng.sample(scenes, len(scenes))
-            scene = order.pop()
+        for place in range(step * size, (step + 1) * size):
+            epoch, place = divmod(place, len(scenes))
+            scene = scenes[_order(len(scenes), seed, epoch)[place]]
             chosen = []
             for obj in scene.objects:
                 parts = rng.sample(obj.parts, min(PARTS_PER_OBJECT, len(obj.parts)))
@@ -119,3 +119,9 @@ def region_batches(scenes: list[Scene], size: int, seed: int, mean, std) -> Iter
             colours += [colour for _, _, colour in chosen]
         pixels = ((torch.stack(images) - mean) / std).contiguous(memory_format=torch.channels_last)
         yield Regions(pixels, regions, phrases, colours)
+
+
+@functools.lru_cache(maxsize=2)
+def _order(count: int, seed: int, epoch: int) -> list[int]:
+    """The order of the scenes in an epoch."""
+    return np.random.default_rng([seed, epoch]).permutation(count).tolist()

@@ -7,8 +7,7 @@
 from __future__ import annotations
 
 import itertools
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
 from ..data import language
+from ..data.collate import POOL, like_length
 from ..data.language import records
 from ..data.record import Record
 from ..data.scenes import Scene
@@ -25,7 +25,6 @@ from ..model import Osprey
 from ..processor import OspreyProcessor
 from ..prompt import PLACEHOLDERS, conversation, place_regions
 
-POOL = 8  # batches that are sorted together
 BLUR = 0.1  # standard deviation of the noise on every number of a sum of words
 SPECIAL = ("<pad>", "<s>", "</s>", *PLACEHOLDERS)
 
@@ -54,23 +53,24 @@ def train_tokenizer(scenes: list[Scene], vocab_size: int, seed: int) -> PreTrain
 
 
 def text_batches(
-    scenes: list[Scene], mixture: dict[str, float], processor: OspreyProcessor, size: int, seed: int, limit: int | None = None
+    scenes: list[Scene], mixture: dict[str, float], processor: OspreyProcessor, size: int, seed: int,
+    limit: int | None = None, start: int = 0,
 ) -> Iterator[dict]:
     """Endless right-padded batches of conversations: `input_ids`, `labels` (answers), and `words`: R×V, for each `<mask>`, in
-    order, how often each token stands in what its region is (`small striped red bicycle wheel`).
+    order, how often each token stands in what its region is (`small striped red bicycle wheel`). From step `start` on.
 
     `limit` makes lessons of them: at most so many regions, without system text and image. With nothing else to look at, the
     LM soon finds out that the answer is in the region. The makers of the mixture must take `limit`.
     """
     fewer, bare = ({"limit": limit}, {"system": "", "with_image": False}) if limit else ({}, {})
 
-    def sample(scene: Scene, record: Record) -> dict:
+    def draw(rng: np.random.Generator) -> dict:
+        scene, record = draw_record(scenes, mixture, rng, **fewer)
         text = processor.text(record.turns, len(record.regions), record.inline, **bare)
         names = {mask.tobytes(): words for mask, words in region_words(scene)} if text["order"] else {}
         return {**text, "words": [names[record.masks[i].tobytes()] for i in text["order"]]}
 
-    drawn = (sample(scene, record) for scene, record in draw_records(scenes, mixture, seed, **fewer))
-    for samples in batches_of_like_length(drawn, size, seed):
+    for samples in drawn_batches(draw, size, seed, start):
         yield {
             "input_ids": pad_sequence([sample["input_ids"] for sample in samples], batch_first=True),
             "labels": pad_sequence([sample["labels"] for sample in samples], batch_first=True, padding_value=-100),
@@ -78,27 +78,27 @@ def text_batches(
         }
 
 
-def draw_records(
-    scenes: list[Scene], mixture: dict[str, float], seed: int, **options
-) -> Iterator[tuple[Scene, Record]]:
-    """Endless records of random scenes; `mixture` gives each maker of data/language.py its weight, `options` go to them."""
-    shuffle, rng = random.Random(seed), np.random.default_rng(seed)
-    makers, weights = [getattr(language, name) for name in mixture], list(mixture.values())
+def draw_record(
+    scenes: list[Scene], mixture: dict[str, float], rng: np.random.Generator, **options
+) -> tuple[Scene, Record]:
+    """A record of a random scene; `mixture` gives each maker of data/language.py its weight, `options` go to them."""
+    makers, weights = list(mixture), np.array(list(mixture.values()), float)
     while True:
-        scene = shuffle.choice(scenes)
-        record = shuffle.choices(makers, weights)[0](scene, rng, **options)
+        scene = scenes[int(rng.integers(len(scenes)))]
+        maker = makers[int(rng.choice(len(makers), p=weights / weights.sum()))]
+        record = getattr(language, maker)(scene, rng, **options)
         if record.turns:
-            yield scene, record
+            return scene, record
 
 
-def batches_of_like_length(samples: Iterator[dict], size: int, seed: int) -> Iterator[list[dict]]:
-    """Batches with little padding: a pool of samples is sorted by its tokens and cut, and the batches come in random order."""
-    shuffle = random.Random(seed)
-    while True:
-        pool = sorted(itertools.islice(samples, POOL * size), key=lambda sample: len(sample["input_ids"]))
-        batches = [pool[i : i + size] for i in range(0, len(pool), size)]
-        shuffle.shuffle(batches)
-        yield from batches
+def drawn_batches(
+    draw: Callable[[np.random.Generator], dict], size: int, seed: int, start: int = 0
+) -> Iterator[list[dict]]:
+    """Endless batches of samples of like length, from step `start` on; step n is the same wherever one starts."""
+    for number in itertools.count(start // POOL):
+        rng = np.random.default_rng([seed, number])
+        pool = like_length([draw(rng) for _ in range(POOL * size)], size, rng)
+        yield from pool[start - POOL * number if number == start // POOL else 0 :]
 
 
 def text_loss(model: Osprey, batch: dict) -> Tensor:

@@ -9,14 +9,18 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
+from torch import nn
 
 from ..config import OspreyConfig
 from ..data.scenes import Scene
@@ -25,10 +29,11 @@ from ..model import Osprey
 from ..processor import OspreyProcessor
 from .augment import roughen
 from .bridge import bridge
+from .checkpoints import Checkpoints
 from .contrast import RegionCLIP, region_batches
-from .language import batches_of_like_length, draw_records, text_batches, text_loss, train_tokenizer
+from .language import draw_record, drawn_batches, text_batches, text_loss, train_tokenizer
 from .stages import EYES_MINUTES, LESSONS, LESSONS_MINUTES, TINY, WORDS_MINUTES, Stage
-from .trainer import Budget, fit, freeze
+from .trainer import Budget, Objective, fit, freeze
 from .world import render_scenes
 
 RECIPE_MINUTES = 25
@@ -39,18 +44,33 @@ REST_MINUTES = 0.8  # the bridge, and saving
 LEAST_SHARE = 0.02  # of the recipe's minutes: below this some stage would not make a step
 
 
+@dataclass(frozen=True)
+class Phase:
+    """A part of the run: `begin()` gives the objective, with the rest frozen; `minutes` are those of a budget of 25."""
+
+    name: str
+    minutes: float
+    begin: Callable[[], nn.Module]
+    batches: Callable[[int], Iterator]
+    lr: float
+    weight_decay: float = 0.0
+
+
 def train_tiny(
     minutes: float = RECIPE_MINUTES,
     out: str | Path = "runs/tiny",
     seed: int = 0,
     device: str | None = None,
     steps: int | None = None,
+    resume: bool = False,
+    checkpoint_seconds: float = 120,
     progress: bool = True,
 ) -> Osprey:
     """Train the tiny preset from nothing and save it to `out`, in `minutes` of wall time (drawing the scenes included).
 
-    `steps` replaces the clock by that many steps in every stage: the same weights every time, for tests. Raises ValueError for
-    a budget that is too short and FileExistsError when `out` already holds a model.
+    `steps` replaces the clock by that many steps in every phase: the same weights every time, for tests. Checkpoints stand in
+    `out/checkpoints` until the end; `resume` goes on from the newest. Raises ValueError for a budget that is too short and for
+    a resume with other settings, FileExistsError when `out` already holds a model, FileNotFoundError for nothing to resume.
     """
     started = time.perf_counter()
     out = Path(out)
@@ -60,60 +80,98 @@ def train_tiny(
         raise ValueError(f"seed is {seed}; it must be 0 or above.")
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.zeros(1, device=device)  # a device that is not there is refused before anything is drawn
+    if device.index is not None:
+        torch.cuda.set_device(device)
     if (out / "model.safetensors").exists():
         raise FileExistsError(f"{out} already holds a model. Give another folder with --out, or remove it.")
+    checkpoints, log = Checkpoints(out / "checkpoints", seconds=checkpoint_seconds), out / "log.jsonl"
+    config = OspreyConfig.preset("tiny")
+    settings = {
+        "seed": seed, "minutes": minutes, "steps": steps, "stages": repr((LESSONS, TINY)), "config": config.to_json_string(),
+    }
+    at, state = to_resume(checkpoints, settings) if resume else (None, {})
+    if not resume:
+        shutil.rmtree(checkpoints.folder, ignore_errors=True)
+        log.unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
-    log = out / "log.jsonl"
-    log.unlink(missing_ok=True)
     torch.manual_seed(seed)
 
     scenes = render_scenes(range(64 if steps else min(int(SCENES_PER_MINUTE * minutes), MOST_SCENES)), progress=progress)
-    config = OspreyConfig.preset("tiny")
     model = Osprey(config)
     tokenizer = train_tokenizer(scenes[:2000], config.text_config.vocab_size, seed)
     model.processor = OspreyProcessor(config, tokenizer)
     torch.nn.init.normal_(model.get_input_embeddings().weight, std=WORD_STD)
     model.to(device, memory_format=torch.channels_last)
+    phases = list(recipe(model, scenes, seed))
 
     spent_minutes = (time.perf_counter() - started) / 60
-    all_stages = EYES_MINUTES + LESSONS_MINUTES + WORDS_MINUTES + sum(stage.minutes for stage in TINY)
-    share = (minutes - spent_minutes - REST_MINUTES) / all_stages
+    share = state.get("share", (minutes - spent_minutes - REST_MINUTES) / sum(phase.minutes for phase in phases))
     if steps is None and share < LEAST_SHARE:
         raise ValueError(f"Drawing the scenes took {spent_minutes:.1f} minutes: too few of {minutes:g} are left.")
-    record = run_record(seed, minutes, device, len(scenes), model)
-
-    def run(name: str, stage_minutes: float, **kwargs) -> None:
-        budget = Budget(steps=steps) if steps else Budget(seconds=60 * stage_minutes * share)
-        begun = time.perf_counter()
-        losses = fit(budget=budget, name=name, log=log, progress=progress, **kwargs)
-        record["stages"][name] = {
-            "steps": len(losses), "minutes": round((time.perf_counter() - begun) / 60, 2),
-            "first_loss": round(losses[0], 4), "last_loss": round(float(np.mean(losses[-20:])), 4),
+    record = state.get("record") or run_record(seed, minutes, device, len(scenes), model)
+    first = next((i for i, phase in enumerate(phases) if phase.name == state.get("phase")), 0)
+    for phase in phases[first:]:
+        budget = Budget(steps=steps) if steps else Budget(seconds=60 * phase.minutes * share)
+        done = fit(
+            phase.begin(), phase.batches, phase.lr, budget, phase.name, log, phase.weight_decay, progress, checkpoints,
+            resume=at, notes={"settings": settings, "share": share, "record": record},
+        )  # fmt: skip
+        at = None
+        record["stages"][phase.name] = {
+            "steps": len(done.losses), "minutes": round(done.seconds / 60, 2),
+            "first_loss": round(done.losses[0], 4), "last_loss": round(float(np.mean(done.losses[-20:])), 4),
         }
 
-    clip = RegionCLIP(model).to(device)
-    vision = config.vision_config
-    run(
-        "stage 0: encoder by contrast", EYES_MINUTES, parameters=freeze(clip, [clip]), loss_of=clip, lr=6e-3, weight_decay=0.05,
-        batches=region_batches(scenes, 16, seed, vision.mean, vision.std),
-    )
-    talk = {"parameters": freeze(model, [model.llm]), "loss_of": lambda batch: text_loss(model, batch)}
-    lessons = text_batches(scenes, LESSONS, model.processor, 12, seed, limit=1)
-    run("stage 0: lessons", LESSONS_MINUTES, **talk, lr=1.5e-3, batches=lessons)
-    conversations = text_batches(scenes, TINY[-1].mixture, model.processor, 8, seed)
-    run("stage 0: language", WORDS_MINUTES, **talk, lr=1e-3, batches=conversations)
-    bridge(model, scenes[:BRIDGE_SCENES], seed)
-    for stage in TINY:
-        run(
-            stage.name, stage.minutes, parameters=freeze(model, [model.parts[part] for part in stage.trains]), lr=stage.lr,
-            loss_of=lambda batch: osprey_loss(model, batch), batches=record_batches(scenes, stage, model.processor, seed),
-        )
-
     model.requires_grad_(True).eval().to("cpu", memory_format=torch.contiguous_format)
-    record["minutes"] = round((time.perf_counter() - started) / 60, 2)
+    trained = sum(stage["minutes"] for stage in record["stages"].values())
+    record["minutes"] = round(max(trained, (time.perf_counter() - started) / 60), 2)  # a resumed run has more behind it
     model.half().save_pretrained(out)
     (out / "run.json").write_text(json.dumps(record, indent=1) + "\n")
+    shutil.rmtree(checkpoints.folder)
     return Osprey.from_pretrained(out)
+
+
+def recipe(model: Osprey, scenes: list[Scene], seed: int) -> Iterator[Phase]:
+    """The phases of tiny's training, in order: stage 0 in three, then the paper's three stages."""
+    processor, vision = model.processor, model.config.vision_config
+    clip = RegionCLIP(model).to(model.device)
+
+    def whole(module: nn.Module) -> nn.Module:
+        freeze(module, [module])
+        return module
+
+    def speak() -> Objective:
+        freeze(model, [model.llm])
+        return Objective(model, text_loss)
+
+    def see(stage: Stage) -> Objective:
+        if stage is TINY[0]:
+            bridge(model, scenes[:BRIDGE_SCENES], seed)
+        freeze(model, [model.parts[part] for part in stage.trains])
+        return Objective(model, osprey_loss)
+
+    eyes = partial(region_batches, scenes, 16, seed, vision.mean, vision.std)
+    yield Phase("stage 0: encoder by contrast", EYES_MINUTES, partial(whole, clip), eyes, lr=6e-3, weight_decay=0.05)
+    lessons = partial(text_batches, scenes, LESSONS, processor, 12, seed, 1)
+    yield Phase("stage 0: lessons", LESSONS_MINUTES, speak, lessons, lr=1.5e-3)
+    conversations = partial(text_batches, scenes, TINY[-1].mixture, processor, 8, seed, None)
+    yield Phase("stage 0: language", WORDS_MINUTES, speak, conversations, lr=1e-3)
+    for stage in TINY:
+        yield Phase(
+            stage.name, stage.minutes, partial(see, stage), partial(record_batches, scenes, stage, processor, seed), stage.lr
+        )
+
+
+def to_resume(checkpoints: Checkpoints, settings: dict) -> tuple[Path, dict]:
+    """The newest checkpoint and its state. ValueError lists how the run's settings differ from `settings`."""
+    newest = checkpoints.newest()
+    if newest is None:
+        raise FileNotFoundError(f"there is no checkpoint in {checkpoints.folder} to resume from; start without --resume")
+    there = newest[1]["settings"]
+    if differ := [key for key in settings if settings[key] != there.get(key)]:
+        shown = "; ".join(f"{key} was {str(there.get(key))[:60]}, is {str(settings[key])[:60]}" for key in differ)
+        raise ValueError(f"{newest[0]} is of another run: {shown}. Resume with what it was, or give another --out.")
+    return newest
 
 
 def osprey_loss(model: Osprey, batch: dict) -> torch.Tensor:
@@ -127,14 +185,16 @@ def osprey_loss(model: Osprey, batch: dict) -> torch.Tensor:
     ).loss
 
 
-def record_batches(scenes: list[Scene], stage: Stage, processor: OspreyProcessor, seed: int) -> Iterator[dict]:
-    """Endless batches of records drawn from the stage's mixture, a third of their masks roughened."""
-    rng = np.random.default_rng(seed)
-    drawn = (processor.record(record) for _, record in draw_records(scenes, stage.mixture, seed))
-    for samples in batches_of_like_length(drawn, stage.batch_size, seed):
-        for sample in samples:
-            sample["masks"] = roughen(sample["masks"], rng)
-        yield processor.collate(samples)
+def record_batches(
+    scenes: list[Scene], stage: Stage, processor: OspreyProcessor, seed: int, start: int = 0
+) -> Iterator[dict]:
+    """Endless batches of records drawn from the stage's mixture, a third of their masks roughened, from step `start` on."""
+
+    def draw(rng: np.random.Generator) -> dict:
+        sample = processor.record(draw_record(scenes, stage.mixture, rng)[1])
+        return {**sample, "masks": roughen(sample["masks"], rng)}
+
+    return map(processor.collate, drawn_batches(draw, stage.batch_size, seed, start))
 
 
 def run_record(seed: int, minutes: float, device: torch.device, scenes: int, model: Osprey) -> dict:
