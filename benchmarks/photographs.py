@@ -8,8 +8,8 @@ million weights that has only seen drawings **memorises**: what counts is the he
 from __future__ import annotations
 
 import argparse
-import itertools
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -73,15 +73,14 @@ def main() -> None:
     result = {"machine": machine("cpu"), "seed": seed, "minutes": arguments.minutes, "before": both("before")}
     records, report = Mixture([reader], np.array([[0, row] for row in training])), Report()
 
-    def endless(start: int):
-        for epoch in itertools.count():
-            yield from batches(records.with_seed(epoch), model.processor, 4, seed=epoch, limit=512, report=report)
-
+    source = partial(batches, records, model.processor, 4, 0, 512, report=report, epochs=None)
     torch.manual_seed(seed)
     keys = ("images", "masks", "input_ids", "attention_mask", "labels")
     freeze(model, [model])
     objective = Objective(model, lambda model, batch: model(**{key: batch[key] for key in keys}).loss)
-    losses, _ = fit(objective, endless, 5e-4, Budget(seconds=60 * arguments.minutes), "fine-tuning on photographs")
+    losses, _ = fit(
+        objective, lambda step: source(start=step), 5e-4, Budget(seconds=60 * arguments.minutes), "fine-tuning on photographs"
+    )
     result |= {"after": both("after"), "steps": len(losses), "last_loss": round(float(np.mean(losses[-20:])), 3)}
     print(f"\n{'':22}{'regions':>8}{'right':>8}  95 % interval")
     for when in ("before", "after"):

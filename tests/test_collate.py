@@ -1,5 +1,6 @@
 """Records to batches: what carries loss, what is cut, what is dropped."""
 
+import itertools
 import os
 import signal
 from pathlib import Path
@@ -97,6 +98,21 @@ def test_batches_hold_every_record_once_in_like_lengths(processor):
     assert all(torch.equal(a["input_ids"], b["input_ids"]) for a, b in zip(found, again, strict=True))
     assert any(a["input_ids"].shape != b["input_ids"].shape for a, b in zip(found, other, strict=True))
 
+
+def test_a_step_is_the_same_wherever_one_starts_and_each_epoch_is_another(processor):
+    many = [record(TURNS[: 1 + i % 3], name=f"r{i}", image=np.full((32, 32, 3), i, np.uint8)) for i in range(43)]
+    many[17] = many[5] = record([], name="silent")
+
+    def key(batch):
+        return batch["images"].numpy().tobytes(), batch["input_ids"].numpy().tobytes()
+
+    options = {"size": 4, "seed": 3, "epochs": None}
+    whole = [key(batch) for batch in itertools.islice(batches(many, processor, **options), 24)]
+    for start in (0, 3, 8, 10, 11, 13, 21):
+        assert key(next(batches(many, processor, start=start, **options))) == whole[start], start
+    assert len(list(batches(many, processor, 4, seed=3))) == 11  # ⌈43 / 4⌉
+    assert whole[:11] != whole[11:22]
+    assert [key(batch) for batch in batches(many, processor, 4, seed=3, epochs=2)] == whole[:22]
 
 
 def test_one_damaged_picture_among_many_is_passed_over_and_named(processor, tmp_path):

@@ -9,6 +9,7 @@ least is left. Batches hold samples of like length, which leaves little padding,
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -54,33 +55,54 @@ def fitted(record: Record, processor, limit: int | None = None) -> dict:
 
 def batches(
     records: Sequence[Record], processor, size: int, seed: int = 0, limit: int | None = None, workers: int = 0,
-    strict: bool = False, report: Report | None = None,
+    strict: bool = False, report: Report | None = None, epochs: int | None = 1, start: int = 0,
 ) -> Iterator[dict]:
-    """One epoch of right-padded batches of `size` for `Osprey.forward`, in an order that the seed gives.
+    """Right-padded batches of `size` for `Osprey.forward`, in an order that the seed gives; `epochs=None` never ends.
 
-    A record that cannot be read, or is too long for `limit` tokens, is passed over and noted in `report`; with `strict` it
-    raises ValueError. Raises RuntimeError when a worker process dies.
+    An epoch has ⌈records / size⌉ batches, and step n is the same wherever one starts: `start` passes over those before it. A
+    `Mixture` is drawn anew for each epoch (`with_seed`). A record that cannot be read, or is too long for `limit` tokens, is
+    passed over and noted in `report`, so some batches are smaller; with `strict` it raises ValueError, and so do the records of
+    eight batches in a row of which none can be used. Raises RuntimeError when a worker process dies.
     """  # fmt: skip
     report = Report() if report is None else report
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(records)).tolist()
-    loader = DataLoader(_Samples(records, processor, limit), batch_size=None, sampler=order, num_workers=workers)
-    pool: list[dict] = []
-    for sample in _alive(loader):
-        if "dropped" in sample:
-            if strict:
-                raise ValueError(f"{sample['name']}: {sample['dropped']}")
-            report.dropped[sample["name"]] = sample["dropped"]
-            continue
+    first, skipped = divmod(start, -(-len(records) // size) or 1)
+    pool, skipped = divmod(skipped, POOL)
+    for epoch in itertools.count(first) if epochs is None else range(first, epochs):
+        drawn = records.with_seed(seed + epoch) if hasattr(records, "with_seed") else records
+        order = np.random.default_rng([seed, epoch]).permutation(len(records)).tolist()
+        order = order[pool * POOL * size :]
+        loader = DataLoader(_Samples(drawn, processor, limit), batch_size=None, sampler=order, num_workers=workers)
+        samples = _alive(loader)
+        for begin in range(0, len(order), POOL * size):
+            count = min(POOL * size, len(order) - begin)
+            usable = [sample for sample in itertools.islice(samples, count) if not _dropped(sample, strict, report)]
+            if not usable:
+                raise ValueError(f"None of {count:,} records{' in a row' * (count < len(records))} can be used.\n{report}")
+            cut = like_length(usable, -(-count // size), np.random.default_rng([seed, epoch, pool]))
+            yield from map(processor.collate, cut[skipped:])
+            pool, skipped = pool + 1, 0
+        pool = 0
+
+
+def like_length(samples: Sequence[dict], count: int, rng: np.random.Generator) -> list[list[dict]]:
+    """Samples, sorted by their tokens and cut into `count` lists: little padding in each. The lists are in random order.
+
+    When there are fewer samples than lists, some stand in more than one.
+    """
+    ordered = sorted(samples, key=lambda sample: len(sample["input_ids"]))
+    cut = np.array_split(np.arange(max(len(ordered), count)) % len(ordered), count)
+    return [[ordered[k] for k in cut[i]] for i in rng.permutation(count)]
+
+
+def _dropped(sample: dict, strict: bool, report: Report) -> bool:
+    if "dropped" not in sample:
         report.samples += 1
         report.shortened += sample.pop("shortened")
-        pool.append(sample)
-        if len(pool) == POOL * size:
-            yield from map(processor.collate, like_length(pool, size, rng))
-            pool = []
-    yield from map(processor.collate, like_length(pool, size, rng))
-    if not report.samples:
-        raise ValueError(f"None of {len(records):,} records can be used.\n{report}")
+        return False
+    if strict:
+        raise ValueError(f"{sample['name']}: {sample['dropped']}")
+    report.dropped[sample["name"]] = sample["dropped"]
+    return True
 
 
 class _Samples(Dataset):
@@ -110,10 +132,3 @@ def _alive(loader: DataLoader) -> Iterator[dict]:
                 "batches or smaller pictures. Nothing that was saved is lost."
             ) from error
         raise
-
-
-def like_length(samples: Sequence[dict], size: int, rng: np.random.Generator) -> list[list[dict]]:
-    """Samples, sorted by their tokens and cut into lists of `size`: little padding in each. The lists are in random order."""
-    ordered = sorted(samples, key=lambda sample: len(sample["input_ids"]))
-    cut = [ordered[start : start + size] for start in range(0, len(ordered), size)]
-    return [cut[i] for i in rng.permutation(len(cut))]

@@ -97,7 +97,7 @@ def drawn_batches(
     """Endless batches of samples of like length, from step `start` on; step n is the same wherever one starts."""
     for number in itertools.count(start // POOL):
         rng = np.random.default_rng([seed, number])
-        pool = like_length([draw(rng) for _ in range(POOL * size)], size, rng)
+        pool = like_length([draw(rng) for _ in range(POOL * size)], POOL, rng)
         yield from pool[start - POOL * number if number == start // POOL else 0 :]
 
 
