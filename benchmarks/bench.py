@@ -29,9 +29,9 @@ from transformers.utils import logging
 from osprey_nb import Osprey
 from osprey_nb.data.scenes import make_scene
 from osprey_nb.doctor import processor_name
-from osprey_nb.train.stages import TINY
+from osprey_nb.train.stages import TINY, begin
 from osprey_nb.train.tiny import osprey_loss, record_batches
-from osprey_nb.train.trainer import fast_bf16, freeze
+from osprey_nb.train.trainer import fast_bf16
 
 RESULTS = Path(__file__).parent / "results"
 REGIONS = (1, 4, 16)
@@ -84,8 +84,7 @@ def training(model: Osprey, device: str) -> dict[str, dict]:
     model.to(device)
     table = {}
     for stage in TINY:
-        parameters = freeze(model, [model.parts[part] for part in stage.trains])
-        optimizer = torch.optim.AdamW(parameters, lr=1e-5)
+        optimizer = torch.optim.AdamW(begin(model, stage), lr=1e-5)
         source = record_batches(scenes, stage, model.processor, seed=0)
         batches = [next(source) for _ in range(STEPS)]
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 from functools import partial
 
 import numpy as np
@@ -10,13 +11,14 @@ import pytest
 import torch
 
 from osprey_nb import Osprey
+from osprey_nb.data.mixture import shipped
 from osprey_nb.data.scenes import HELD_OUT, make_scene
 from osprey_nb.train import tiny
 from osprey_nb.train.augment import roughen
 from osprey_nb.train.bridge import bridge
 from osprey_nb.train.contrast import RegionCLIP, groups_without_repeats, region_batches
 from osprey_nb.train.language import drawn_batches, region_words, text_batches, text_loss, word_counts
-from osprey_nb.train.stages import LESSONS, TINY
+from osprey_nb.train.stages import LESSONS, PAPER, TINY, Stage, begin, summary
 from osprey_nb.train.tiny import osprey_loss, record_batches, train_tiny
 from osprey_nb.train.trainer import Budget, Objective, fit, freeze
 
@@ -36,9 +38,8 @@ def run(tmp_path_factory):
 def test_a_stage_changes_what_it_trains_and_nothing_else(run, scenes, stage):
     model = Osprey.from_pretrained(run[1])
     before = {name: x.clone() for name, x in model.state_dict().items()}
-    freeze(model, [model.parts[part] for part in stage.trains])
     batches = partial(record_batches, scenes, stage, model.processor, 0)
-    fit(Objective(model, osprey_loss), batches, stage.lr, Budget(steps=2), stage.name, progress=False)
+    fit(Objective(model, osprey_loss), batches, begin(model, stage), Budget(steps=2), stage.name, progress=False)
     changed = {name.split(".")[0] for name, x in model.state_dict().items() if not torch.equal(x, before[name])}
     assert changed == set(stage.trains)
     assert not model.encoder.training and "encoder" not in stage.trains
@@ -103,6 +104,20 @@ def test_a_loss_that_is_not_finite_stops_the_run():
     objective = Objective(torch.nn.Linear(1, 1), lambda layer, batch: layer(batch).sum() * math.nan)
     with pytest.raises(FloatingPointError, match="broken: the loss is nan at step 0"):
         fit(objective, endless(torch.ones(1)), 1e-3, Budget(steps=1), "broken", progress=False)
+
+
+def test_a_learning_rate_of_ten_is_stopped():
+    torch.manual_seed(0)
+    x = torch.randn(64, 4)
+    objective = Objective(torch.nn.Linear(4, 1), lambda layer, batch: ((layer(batch) - batch.sum(1, keepdim=True)) ** 2).mean())
+    with pytest.raises(FloatingPointError, match=r"wild: the loss is .* at step \d+, after .*Lower the learning rate \(10\)"):
+        fit(objective, endless(x), 10.0, Budget(steps=500), "wild", progress=False)
+
+
+def test_a_batch_that_does_not_fit_says_what_to_do():
+    objective = Objective(torch.nn.Linear(1, 1), lambda layer, batch: layer(torch.zeros(1 << 50, 1)).sum())
+    with pytest.raises(MemoryError, match="does not fit in memory .*smaller batches"):
+        fit(objective, endless(None), 1e-3, Budget(steps=1), "large", progress=False)
 
 
 def test_a_stage_that_trains_nothing():
@@ -250,7 +265,37 @@ def test_rough_masks_stay_near_and_never_vanish():
 
 
 def test_the_recipe_is_the_paper_in_small():
-    assert [stage.trains for stage in TINY] == [
-        ("projector",), ("mask_extractor",), ("projector", "mask_extractor", "llm"),
-    ]
+    trained = [{"projector"}, {"mask_extractor"}, {"projector", "mask_extractor", "llm"}]
+    assert [set(stage.trains) for stage in TINY] == [set(stage.trains) for stage in PAPER] == trained
+    assert [(set(stage.trains.values()), stage.epochs) for stage in PAPER] == [({1e-3}, 1), ({2e-5}, 2), ({1e-5}, 2)]
+    assert {stage.mixture for stage in PAPER} == set(shipped())
     assert tiny.RECIPE_MINUTES <= 25
+
+
+def test_a_fourth_stage_with_a_rate_for_each_part(run, scenes):
+    model = Osprey.from_pretrained(run[1])
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    stage = Stage("stage 4: parts", {"mask_extractor": 1e-3, "projector": 1e-9}, {"part_level": 1}, batch_size=4, minutes=1)
+    batches = partial(record_batches, scenes, stage, model.processor, 0)
+    fit(Objective(model, osprey_loss), batches, begin(model, stage), Budget(steps=2), stage.name, progress=False)
+    moved = {}
+    for name, x in model.state_dict().items():
+        part = name.split(".")[0]
+        moved[part] = max(moved.get(part, 0.0), float((x - before[name]).abs().max()))
+    assert moved["encoder"] == moved["llm"] == 0 and moved["mask_extractor"] > 1e-5
+    assert moved["projector"] < 1e-7
+    with pytest.raises(ValueError, match="stage 5 trains eyes; the parts are encoder, mask_extractor, projector, llm"):
+        begin(model, Stage("stage 5", {"eyes": 1e-3}, {}, 4))
+    with pytest.raises(ValueError, match="trains nothing"):
+        begin(model, Stage("stage 6", {}, {}, 4))
+
+
+def test_the_summary_counts_what_learns(run):
+    model = Osprey.from_pretrained(run[1])
+    begin(model, TINY[1])
+    text = summary(model)
+    counts = {name: sum(x.numel() for x in part.parameters()) for name, part in model.parts.items()}
+    total, learnt = sum(counts.values()), counts["mask_extractor"]
+    assert re.search(rf"mask_extractor\s+{counts['mask_extractor']:,}  learns", text)
+    assert re.search(rf"llm\s+{counts['llm']:,}  frozen", text)
+    assert f"{learnt / total:.1%} learn; {(4 * total + 12 * learnt) / 2**20:,.0f} MiB" in text

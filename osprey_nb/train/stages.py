@@ -6,42 +6,83 @@
     2  mask-text alignment         mask extractor                     short region-text pairs
     3  end-to-end                  projector, mask extractor, LLM     everything
 
-The encoder is frozen from stage 1 on. In the paper stage 0 is other people's work: CLIP and Vicuna.
+The encoder is frozen from stage 1 on. In the paper stage 0 is other people's work: CLIP and Vicuna. A stage of your own is five
+lines: `Stage("stage 4: parts", {"mask_extractor": 1e-4}, {"part_level": 1}, batch_size=8, minutes=2)`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from ..model import Osprey
+from .trainer import freeze
+
+BYTES = {"weights": 4, "gradients": 4, "optimizer": 8}  # for a parameter in float32; AdamW keeps two numbers
 
 
 @dataclass(frozen=True)
 class Stage:
-    """`trains` names parts of `Osprey.parts`; `mixture` gives each maker of data/language.py its weight."""
+    """`trains` gives parts of `Osprey.parts` their learning rates. `mixture` is a mixture file, or one that is shipped, or
+    weights of makers of drawn scenes (data/language.py). It lasts for `epochs`, or for `minutes` of a budget of 25.
+    """
 
     name: str
-    trains: tuple[str, ...]
-    mixture: dict[str, float]
-    lr: float
+    trains: Mapping[str, float]
+    mixture: str | Mapping[str, float]
     batch_size: int
-    minutes: float  # of a budget of 25
+    minutes: float | None = None
+    epochs: int | None = None
 
 
-#: tiny's own stages. Learning rates are those of a small model that starts from nothing.
-TINY = (
-    Stage("stage 1: image-text alignment", ("projector",), {"caption": 1}, 2e-3, 8, 0.3),
+#: As published: AdamW without weight decay, a cosine after 3 % of warm-up, one sample on each of four GPUs.
+PAPER = (
+    Stage("stage 1: image-text alignment", {"projector": 1e-3}, "stage1", batch_size=4, epochs=1),
+    Stage("stage 2: mask-text alignment", {"mask_extractor": 2e-5}, "stage2", batch_size=4, epochs=2),
     Stage(
-        "stage 2: mask-text alignment", ("mask_extractor",),
-        {"describe_short": 5, "instances": 2, "part_level": 1}, 1e-3, 8, 1.2,
+        "stage 3: end-to-end", {"projector": 1e-5, "mask_extractor": 1e-5, "llm": 1e-5}, "stage3", batch_size=4, epochs=2,
+    ),
+)
+#: tiny's own. Learning rates are those of a small model that starts from nothing.
+TINY = (
+    Stage("stage 1: image-text alignment", {"projector": 2e-3}, {"caption": 1}, batch_size=8, minutes=0.3),
+    Stage(
+        "stage 2: mask-text alignment", {"mask_extractor": 1e-3},
+        {"describe_short": 5, "instances": 2, "part_level": 1}, batch_size=8, minutes=1.2,
     ),
     Stage(
-        "stage 3: end-to-end", ("projector", "mask_extractor", "llm"),
+        "stage 3: end-to-end", {"projector": 1e-3, "mask_extractor": 1e-3, "llm": 1e-3},
         {
             "describe_short": 7, "instances": 2, "part_level": 2, "asking": 4, "short_form": 2, "positive_negative": 2,
             "describe_detailed": 2, "detailed": 1, "conversation": 2, "caption": 1, "existence": 1,
         },
-        1e-3, 8, 10.9,
+        batch_size=8, minutes=10.9,
     ),
 )
 #: Stage 0 of tiny, in minutes of a budget of 25. Lessons about one region come before whole conversations.
 EYES_MINUTES, LESSONS_MINUTES, WORDS_MINUTES = 6.5, 1.3, 3.5
 LESSONS = {"describe_short": 3, "instances": 1, "part_level": 1}
+
+
+def begin(model: Osprey, stage: Stage) -> list[dict]:
+    """Freeze all but what the stage trains. Returns AdamW's groups of parameters, each with its learning rate.
+
+    Raises ValueError for a stage that trains nothing, or a part that there isn't.
+    """
+    if unknown := set(stage.trains) - set(model.parts):
+        raise ValueError(f"{stage.name} trains {', '.join(sorted(unknown))}; the parts are {', '.join(model.parts)}.")
+    freeze(model, [model.parts[part] for part in stage.trains])
+    return [{"params": list(model.parts[part].parameters()), "lr": rate} for part, rate in stage.trains.items()]
+
+
+def summary(model: Osprey) -> str:
+    """Which parts of a model learn, how many numbers they are, and what that takes in memory, activations not counted."""
+    lines, total, learnt = [], 0, 0
+    for name, part in model.parts.items():
+        count = sum(x.numel() for x in part.parameters())
+        learning = sum(x.numel() for x in part.parameters() if x.requires_grad)
+        total, learnt = total + count, learnt + learning
+        lines.append(f"  {name:16}{count:>15,}  {'learns' if learning else 'frozen'}")
+    memory = BYTES["weights"] * total + (BYTES["gradients"] + BYTES["optimizer"]) * learnt
+    lines.append(f"  {'together':16}{total:>15,}  {learnt / total:.1%} learn; {memory / 2**20:,.0f} MiB in float32")
+    return "\n".join(lines)

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import transformers
 from torch import nn
+from tqdm.auto import tqdm
 
 from ..config import OspreyConfig
 from ..data.scenes import Scene
@@ -32,7 +33,7 @@ from .bridge import bridge
 from .checkpoints import Checkpoints
 from .contrast import RegionCLIP, region_batches
 from .language import draw_record, drawn_batches, text_batches, text_loss, train_tokenizer
-from .stages import EYES_MINUTES, LESSONS, LESSONS_MINUTES, TINY, WORDS_MINUTES, Stage
+from .stages import EYES_MINUTES, LESSONS, LESSONS_MINUTES, TINY, WORDS_MINUTES, Stage, begin, summary
 from .trainer import Budget, Objective, fit, freeze
 from .world import render_scenes
 
@@ -46,13 +47,12 @@ LEAST_SHARE = 0.02  # of the recipe's minutes: below this some stage would not m
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the run: `begin()` gives the objective, with the rest frozen; `minutes` are those of a budget of 25."""
+    """A part of the run, `minutes` of a budget of 25. `begin()` freezes what does not learn; objective and lr are for `fit`."""
 
     name: str
     minutes: float
-    begin: Callable[[], nn.Module]
+    begin: Callable[[], tuple[nn.Module, float | list[dict]]]
     batches: Callable[[int], Iterator]
-    lr: float
     weight_decay: float = 0.0
 
 
@@ -112,8 +112,11 @@ def train_tiny(
     first = next((i for i, phase in enumerate(phases) if phase.name == state.get("phase")), 0)
     for phase in phases[first:]:
         budget = Budget(steps=steps) if steps else Budget(seconds=60 * phase.minutes * share)
+        objective, lr = phase.begin()
+        if progress:
+            tqdm.write(f"{phase.name}\n{summary(model)}")
         done = fit(
-            phase.begin(), phase.batches, phase.lr, budget, phase.name, log, phase.weight_decay, progress, checkpoints,
+            objective, phase.batches, lr, budget, phase.name, log, phase.weight_decay, progress, checkpoints,
             resume=at, notes={"settings": settings, "share": share, "record": record},
         )  # fmt: skip
         at = None
@@ -136,30 +139,28 @@ def recipe(model: Osprey, scenes: list[Scene], seed: int) -> Iterator[Phase]:
     processor, vision = model.processor, model.config.vision_config
     clip = RegionCLIP(model).to(model.device)
 
-    def whole(module: nn.Module) -> nn.Module:
-        freeze(module, [module])
-        return module
+    def look() -> tuple[nn.Module, float]:
+        model.requires_grad_(False)
+        freeze(clip, [clip])
+        return clip, 6e-3
 
-    def speak() -> Objective:
+    def speak(lr: float) -> tuple[nn.Module, float]:
         freeze(model, [model.llm])
-        return Objective(model, text_loss)
+        return Objective(model, text_loss), lr
 
-    def see(stage: Stage) -> Objective:
+    def see(stage: Stage) -> tuple[nn.Module, list[dict]]:
         if stage is TINY[0]:
             bridge(model, scenes[:BRIDGE_SCENES], seed)
-        freeze(model, [model.parts[part] for part in stage.trains])
-        return Objective(model, osprey_loss)
+        return Objective(model, osprey_loss), begin(model, stage)
 
     eyes = partial(region_batches, scenes, 16, seed, vision.mean, vision.std)
-    yield Phase("stage 0: encoder by contrast", EYES_MINUTES, partial(whole, clip), eyes, lr=6e-3, weight_decay=0.05)
+    yield Phase("stage 0: encoder by contrast", EYES_MINUTES, look, eyes, weight_decay=0.05)
     lessons = partial(text_batches, scenes, LESSONS, processor, 12, seed, 1)
-    yield Phase("stage 0: lessons", LESSONS_MINUTES, speak, lessons, lr=1.5e-3)
+    yield Phase("stage 0: lessons", LESSONS_MINUTES, partial(speak, 1.5e-3), lessons)
     conversations = partial(text_batches, scenes, TINY[-1].mixture, processor, 8, seed, None)
-    yield Phase("stage 0: language", WORDS_MINUTES, speak, conversations, lr=1e-3)
+    yield Phase("stage 0: language", WORDS_MINUTES, partial(speak, 1e-3), conversations)
     for stage in TINY:
-        yield Phase(
-            stage.name, stage.minutes, partial(see, stage), partial(record_batches, scenes, stage, processor, seed), stage.lr
-        )
+        yield Phase(stage.name, stage.minutes, partial(see, stage), partial(record_batches, scenes, stage, processor, seed))
 
 
 def to_resume(checkpoints: Checkpoints, settings: dict) -> tuple[Path, dict]:

@@ -30,6 +30,7 @@ from tqdm.auto import tqdm
 from .checkpoints import Checkpoints
 
 WARM_UP = 0.03
+CALM, LEAP = 3, 5  # a loss of more than 5 times the highest of the first 3 is no learning any more
 logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)  # it warns of tied weights at each checkpoint
 
 
@@ -85,7 +86,7 @@ def learning(model: nn.Module) -> list[nn.Parameter]:
 def fit(
     objective: nn.Module,
     batches: Callable[[int], Iterator],
-    lr: float,
+    lr: float | list[dict],
     budget: Budget,
     name: str,
     log: Path | None = None,
@@ -98,14 +99,18 @@ def fit(
     """Minimise `objective(batch)` over its parameters that need a gradient, until the budget is spent.
 
     `batches(step)` iterates over the batches from that step on: the same step gives the same batch, so a run can be resumed.
+    `lr` is the highest learning rate, or a list of AdamW's groups, {"params": …, "lr": …}, each with its own.
     AdamW, cosine to zero after 3 % of warm-up, gradient norm clipped at 1; bf16 autocast where the device has it in hardware.
     With `checkpoints` one is kept of the beginning, when one is due, and at Ctrl-C; `resume` is such a folder, of the same
-    objective and budget; `notes` are kept in its state. Raises FloatingPointError at the first loss that is not finite.
+    objective and budget; `notes` are kept in its state. Raises FloatingPointError at the first loss that is not finite or that
+    leaps up, MemoryError for a batch that does not fit; the last checkpoint is then intact.
     """
     parameters = learning(objective)
     device = parameters[0].device
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if fast_bf16(device) else "no")
-    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98))
+    groups = lr if isinstance(lr, list) else [{"params": parameters, "lr": lr}]
+    peaks = [group["lr"] for group in groups]
+    optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay, betas=(0.9, 0.98))
     prepared, optimizer = accelerator.prepare(objective, optimizer)
     losses: list[float] = []
     before = 0.0
@@ -128,21 +133,22 @@ def fit(
         if checkpoints is not None and resume is None:
             save()
         while (spent := budget.progress(len(losses), time.perf_counter() - start)) < 1:
-            rate = lr * min(1.0, spent / WARM_UP + 1e-3) * 0.5 * (1 + math.cos(math.pi * spent))
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            loss = prepared(next(source))
-            value = loss.item()
-            if not math.isfinite(value):
-                raise FloatingPointError(f"{name}: the loss is {value} at step {len(losses)}. Lower the learning rate ({lr}).")
-            optimizer.zero_grad(set_to_none=True)
-            accelerator.backward(loss)
+            share = min(1.0, spent / WARM_UP + 1e-3) * 0.5 * (1 + math.cos(math.pi * spent))
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = share * peak
+            with fits_memory():
+                loss = prepared(next(source))
+                value = loss.item()
+                guard(value, losses, name, max(peaks))
+                optimizer.zero_grad(set_to_none=True)
+                accelerator.backward(loss)
             accelerator.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
 
             losses.append(value)
             smooth = value if smooth is None else 0.95 * smooth + 0.05 * value
-            file.write(json.dumps({"stage": name, "step": len(losses), "loss": round(value, 5), "lr": rate}) + "\n")
+            entry = {"stage": name, "step": len(losses), "loss": round(value, 5), "lr": share * max(peaks)}
+            file.write(json.dumps(entry) + "\n")
             bar.set_postfix_str(f"step {len(losses)} loss {smooth:.3f}")
             bar.update(round(100 * min(spent, 1)) - bar.n)
             if checkpoints is not None and (checkpoints.due or interrupted()):
@@ -153,6 +159,32 @@ def fit(
     accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
     accelerator.free_memory()
     return Fitted(losses, time.perf_counter() - start)
+
+
+def guard(value: float, losses: list[float], name: str, lr: float) -> None:
+    """Stop a run that has gone wrong: a loss that is no number, or one far above all of the first ones."""
+    calm = max(losses[:CALM], default=math.inf)
+    leapt = len(losses) >= CALM and value > LEAP * max(calm, 1.0)
+    if leapt or not math.isfinite(value):
+        before = f", after {calm:.4g} in the beginning" if leapt else ""
+        raise FloatingPointError(
+            f"{name}: the loss is {value:.4g} at step {len(losses)}{before}. Lower the learning rate ({lr:g}), or look at the "
+            f"batch: it is the first of batches({len(losses)})."
+        )
+
+
+@contextmanager
+def fits_memory() -> Iterator[None]:
+    """What torch says when memory runs out, with what to do."""
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError is one, and a CPU has no error of its own
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise MemoryError(
+            f"A batch does not fit in memory ({str(error).splitlines()[0][:200]}). Take smaller batches, shorter texts (limit) "
+            "or smaller pictures."
+        ) from error
 
 
 def keep_log(log: Path, name: str, steps: int) -> None:
