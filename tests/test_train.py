@@ -106,12 +106,12 @@ def test_a_loss_that_is_not_finite_stops_the_run():
         fit(objective, endless(torch.ones(1)), 1e-3, Budget(steps=1), "broken", progress=False)
 
 
-def test_a_learning_rate_of_ten_is_stopped():
-    torch.manual_seed(0)
-    x = torch.randn(64, 4)
-    objective = Objective(torch.nn.Linear(4, 1), lambda layer, batch: ((layer(batch) - batch.sum(1, keepdim=True)) ** 2).mean())
-    with pytest.raises(FloatingPointError, match=r"wild: the loss is .* at step \d+, after .*Lower the learning rate \(10\)"):
-        fit(objective, endless(x), 10.0, Budget(steps=500), "wild", progress=False)
+def test_a_learning_rate_of_ten_is_stopped(run, scenes):
+    model = Osprey.from_pretrained(run[1])
+    stage = Stage("stage 2", {"mask_extractor": 10.0, "llm": 10.0}, {"describe_short": 1}, batch_size=2)
+    batches = partial(record_batches, scenes, stage, model.processor, 0)
+    with pytest.raises(FloatingPointError, match=r"stage 2: the loss is .* at step \d+.*Lower the learning rate \(10\)"):
+        fit(Objective(model, osprey_loss), batches, begin(model, stage), Budget(steps=60), stage.name, progress=False)
 
 
 def test_a_batch_that_does_not_fit_says_what_to_do():
