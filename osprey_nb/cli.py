@@ -4,6 +4,7 @@
     demo       describe the objects of a shipped picture, write demo.png
     describe   describe regions of your own picture
     train      train the tiny model from nothing
+    finetune   train a model further on your own pictures, masks and texts
     eval       measure a model on fresh scenes
     check      what is wrong with annotations, masks and pictures
     curate     make instruction data from annotations
@@ -111,6 +112,19 @@ def train(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def finetune(arguments: argparse.Namespace) -> int:
+    from .train.finetune import finetune, format_result
+
+    records = _records(arguments.data, arguments.images, arguments.format, arguments.limit, arguments.fraction, arguments.seed)
+    if (arguments.out / "model.safetensors").exists():  # said before the model is loaded
+        raise FileExistsError(f"{arguments.out} already holds a model. Give another folder with --out, or remove it.")
+    _quiet()
+    options = {name: getattr(arguments, name) for name in ("minutes", "held_out", "seed", "lr", "batch_size", "strict")}
+    result = finetune(_load(arguments.base), records, arguments.out, limit=arguments.tokens, **options)
+    print(f"{format_result(result)}\n\nwrote {arguments.out}; try: osprey-nb describe IMAGE --box … --model {arguments.out}")
+    return 0
+
+
 def evaluate(arguments: argparse.Namespace) -> int:
     from .evaluate.synthetic import evaluate as measure
     from .evaluate.synthetic import format_table
@@ -125,32 +139,19 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def check(arguments: argparse.Namespace) -> int:
     from .data.check import check, contact_sheet, fix
-    from .data.mixture import Mixture, shipped
-    from .data.readers import FORMATS, guess_format
 
-    data, images = arguments.data, arguments.images
-    mixed = data.suffix in (".yaml", ".yml") or str(data) in shipped()
-    if not mixed and not data.exists():
-        raise FileNotFoundError(f"nothing at {data}; give an annotation file, a mixture file, or {', '.join(shipped())}")
+    data = arguments.data
     for path in (arguments.fix, arguments.sheet):
         if path is not None and path.resolve() == data.resolve():
             raise ValueError(f"{path} is the input; give another name, the input is never changed")
     if arguments.fix is not None and arguments.fix.exists():
         raise FileExistsError(f"{arguments.fix} exists already. Give another name: nothing is overwritten.")
-    if mixed:
-        if arguments.fix or arguments.sheet:
-            raise ValueError("--fix and --sheet take one annotation file, not a mixture")
-        mixture = Mixture.load(data, images, progress=not arguments.json)
-    else:
-        format = arguments.format or guess_format(data)
-        if format not in FORMATS:
-            raise ValueError(f"format is {format!r}; known are {', '.join(FORMATS)}")
-        reader = FORMATS[format](data, images or data.parent, progress=not arguments.json, salvage=True)
-        mixture = Mixture.of(reader)
-    if arguments.limit is not None or arguments.fraction is not None:
-        if arguments.fix:
-            raise ValueError("--fix needs every row; leave out --limit and --fraction")
-        mixture = mixture.subset(arguments.limit, arguments.fraction, arguments.seed)
+    if arguments.fix and (arguments.limit is not None or arguments.fraction is not None):
+        raise ValueError("--fix needs every row; leave out --limit and --fraction")
+    mixture = _records(data, arguments.images, arguments.format, arguments.limit, arguments.fraction, arguments.seed,
+                       progress=not arguments.json, salvage=True)  # fmt: skip
+    if len(mixture.readers) > 1 and (arguments.fix or arguments.sheet):
+        raise ValueError("--fix and --sheet take one annotation file, not a mixture")
     errors = 0
     for number, reader in enumerate(mixture.readers):
         found = check(reader, mixture.rows(number), arguments.strict, progress=not arguments.json)
@@ -169,6 +170,23 @@ def check(arguments: argparse.Namespace) -> int:
         print(f"wrote {arguments.fix} without {len(dropped):,} errors; what was dropped: "
               f"{arguments.fix.with_suffix('.dropped.json')}", file=sys.stderr)  # fmt: skip
     return 1 if errors else 0
+
+
+def _records(data: Path, images, format, limit, fraction, seed: int, progress: bool = True, salvage: bool = False):
+    """The records of an annotation file, of one's own folder or of a mixture, or a part of them."""
+    from .data.mixture import Mixture, shipped
+    from .data.readers import FORMATS, guess_format
+
+    if data.suffix in (".yaml", ".yml") or str(data) in shipped():
+        mixture = Mixture.load(data, images, progress=progress)
+    else:
+        if not data.exists():
+            raise FileNotFoundError(f"nothing at {data}; give an annotation file, a mixture file, or {', '.join(shipped())}")
+        format = format or guess_format(data)
+        if format not in FORMATS:
+            raise ValueError(f"format is {format!r}; known are {', '.join(FORMATS)}")
+        mixture = Mixture.of(FORMATS[format](data, images or data.parent, progress=progress, salvage=salvage))
+    return mixture if limit is None and fraction is None else mixture.subset(limit, fraction, seed)
 
 
 def curate(arguments: argparse.Namespace) -> int:
@@ -328,6 +346,22 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
     sub.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out, with the same settings")
+
+    sub = command("finetune", finetune, "train a model further on your own pictures, masks and texts")
+    sub.add_argument("data", type=Path, help="an annotation file, the table of your own folder, or a mixture file (.yaml)")
+    sub.add_argument("--from", dest="base", default="tiny", help="tiny (shipped) or the folder of a model (default: tiny)")
+    sub.add_argument("--out", type=Path, default=Path("runs/finetuned"), help="the folder (default: runs/finetuned)")
+    sub.add_argument("--images", type=Path, help="the folder of the pictures (default: the file's); of a mixture, its root")
+    sub.add_argument("--format", help="osprey, coco, refcoco … (default: told by the file)")
+    sub.add_argument("--minutes", type=float, default=5, help="the budget (default: 5)")
+    sub.add_argument("--held-out", type=float, default=0.2, help="share of the records to ask about only (default: 0.2)")
+    sub.add_argument("--lr", type=float, default=5e-4, help="the highest learning rate (default: 5e-4)")
+    sub.add_argument("--batch-size", type=int, default=4)
+    sub.add_argument("--tokens", type=int, help="bound a sample to so many tokens, the image's included")
+    sub.add_argument("--limit", type=int, help="take so many records only, of every source its share")
+    sub.add_argument("--fraction", type=float, help="take this part of the records only, from 0 to 1")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--strict", action="store_true", help="stop at the first record that cannot be used")
 
     sub = command("eval", evaluate, "measure a model on scenes it was never trained on")
     sub.add_argument("model", help="tiny (shipped) or the folder of a model")

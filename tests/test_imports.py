@@ -16,7 +16,8 @@ ORDER = (
     ("processor", "generate"),
     ("model",),
     ("checkpoint", "doctor"),
-    ("train", "evaluate", "exercises"),
+    ("evaluate",),
+    ("train", "exercises"),
     ("widgets",),
     ("cli",),
 )

@@ -19,9 +19,9 @@ from tqdm.auto import tqdm
 from ..data.language import parse_phrase
 from ..data.scenes import HELD_OUT, KINDS, Scene, make_scene
 from ..model import Osprey
+from .metrics import interval
 
 SIZE = 128
-RESAMPLES = 1000
 #: What the shipped tiny model has to reach.
 GOALS = {"kind": 0.95, "colour": 0.95, "part": 0.90, "held-out kind and colour": 0.85, "swap, one region": 0.95}
 WHICH = "What kind of object is <region1>? Answer the question using a single word or phrase."
@@ -68,7 +68,7 @@ def evaluate(model: Osprey, seed: int = 0, scenes: int = 500, progress: bool = T
             (a["kind"], a["colour"]) == (obj.kind, obj.colour) for a, obj in zip(said, unseen, strict=True)
         ])
     rng = np.random.default_rng(seed)
-    table = {metric: _interval(results, rng) for metric, results in right.items()}
+    table = {metric: interval(results, rng) for metric, results in right.items()}
     for metric, goal in GOALS.items():
         table[metric]["goal"] = goal
     table["prior: any kind"] = {"value": 1 / len(KINDS), "low": None, "high": None, "n": table["kind"]["n"]}
@@ -110,13 +110,3 @@ def _follows(model: Osprey, scene: Scene, a: int, b: int) -> bool:
 
 def _share(objects: list, kind: str) -> float:
     return sum(obj.kind == kind for obj in objects) / len(objects)
-
-
-def _interval(results: list[list], rng: np.random.Generator) -> dict:
-    """Mean over answers; scenes, not answers, are resampled, because answers of one scene depend on each other."""
-    sums, counts = np.array([sum(r) for r in results], float), np.array([len(r) for r in results])
-    picks = rng.integers(len(results), size=(RESAMPLES, len(results)))
-    means = sums[picks].sum(1) / np.maximum(counts[picks].sum(1), 1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    n = int(counts.sum())
-    return {"value": float(sums.sum() / max(n, 1)), "low": float(low), "high": float(high), "n": n}
