@@ -119,7 +119,8 @@ def finetune(arguments: argparse.Namespace) -> int:
     if (arguments.out / "model.safetensors").exists():  # said before the model is loaded
         raise FileExistsError(f"{arguments.out} already holds a model. Give another folder with --out, or remove it.")
     _quiet()
-    options = {name: getattr(arguments, name) for name in ("minutes", "held_out", "seed", "lr", "batch_size", "strict")}
+    names = ("minutes", "held_out", "seed", "lr", "batch_size", "strict", "resume")
+    options = {name: getattr(arguments, name) for name in names}
     result = finetune(_load(arguments.base), records, arguments.out, limit=arguments.tokens, **options)
     print(f"{format_result(result)}\n\nwrote {arguments.out}; try: osprey-nb describe IMAGE --box … --model {arguments.out}")
     return 0
@@ -362,6 +363,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--fraction", type=float, help="take this part of the records only, from 0 to 1")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--strict", action="store_true", help="stop at the first record that cannot be used")
+    sub.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out, with the same settings")
 
     sub = command("eval", evaluate, "measure a model on scenes it was never trained on")
     sub.add_argument("model", help="tiny (shipped) or the folder of a model")

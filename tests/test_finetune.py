@@ -1,10 +1,13 @@
 """`osprey-nb finetune`: a folder of pictures, masks and texts changes what the model says of them."""
 
 import json
+import os
 import re
+import signal
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from osprey_nb import Osprey
@@ -81,6 +84,28 @@ def test_a_broken_picture_is_passed_over_and_counted(folder, tmp_path, capsys, f
     assert main([*arguments, str(tmp_path / "out")]) == 0
     assert "could not be used" in capsys.readouterr().out
     assert main([*arguments, str(tmp_path / "strict"), "--strict"]) == 2
+
+
+def test_it_goes_on_after_ctrl_c(folder, tmp_path, capsys, few_steps, monkeypatch):
+    import osprey_nb.train.finetune as module
+
+    steps, loss = [], module.loss
+
+    def counted(model, batch):
+        steps.append(torch.is_grad_enabled())  # only while it learns
+        if sum(steps) == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return loss(model, batch)
+
+    arguments = ["finetune", str(folder / "texts.csv"), "--minutes", "0.2", "--out", str(tmp_path)]
+    assert main([*arguments, "--resume"]) == 2 and "no checkpoint" in capsys.readouterr().err
+    monkeypatch.setattr(module, "loss", counted)
+    assert main(arguments) == 130 and "--resume goes on" in capsys.readouterr().err
+    monkeypatch.setattr(module, "loss", loss)
+    assert main([*arguments, "--lr", "1e-4", "--resume"]) == 2 and "lr was 0.0005, is 0.0001" in capsys.readouterr().err
+    assert main([*arguments, "--resume"]) == 0
+    assert json.loads((tmp_path / "run.json").read_text())["steps"] == 12
+    assert not (tmp_path / "checkpoints").exists() and len((tmp_path / "log.jsonl").read_text().splitlines()) == 12
 
 
 def test_measure_asks_about_single_regions_only(folder, tiny):

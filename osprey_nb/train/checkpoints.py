@@ -68,6 +68,20 @@ class Checkpoints:
             return path, json.loads((path / STATE).read_text(encoding="utf-8"))
         return None
 
+    def to_resume(self, settings: dict) -> tuple[Path, dict]:
+        """The newest checkpoint and its state, of a run with these `settings` (kept in the state under that name).
+
+        Raises FileNotFoundError when there is none, and ValueError that lists how the settings differ.
+        """
+        newest = self.newest()
+        if newest is None:
+            raise FileNotFoundError(f"there is no checkpoint in {self.folder} to resume from; start without --resume")
+        there = newest[1]["settings"]
+        if differ := [key for key in settings if settings[key] != there.get(key)]:
+            shown = "; ".join(f"{key} was {str(there.get(key))[:60]}, is {str(settings[key])[:60]}" for key in differ)
+            raise ValueError(f"{newest[0]} is of another run: {shown}. Resume with what it was, or give another --out.")
+        return newest
+
     def all(self) -> list[Path]:
         """All checkpoints, oldest first."""
         return sorted(self.folder.glob("step-*"), key=number)

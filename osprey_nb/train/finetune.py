@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -17,7 +18,7 @@ import torch
 
 from ..data.collate import Report, batches, fitted
 from ..data.mixture import Mixture
-from ..data.record import REGION, Record
+from ..data.record import REGION
 from ..evaluate.metrics import interval
 from ..model import Osprey
 from .checkpoints import Checkpoints
@@ -31,12 +32,14 @@ LEARNING_RATE = 5e-4
 
 def finetune(
     model: Osprey, records: Mixture, out: str | Path, minutes: float = 5, held_out: float = 0.2, seed: int = 0,
-    lr: float = LEARNING_RATE, batch_size: int = 4, limit: int | None = None, strict: bool = False, progress: bool = True,
+    lr: float = LEARNING_RATE, batch_size: int = 4, limit: int | None = None, strict: bool = False, resume: bool = False,
+    progress: bool = True,
 ) -> dict:
     """Train the projector, the mask extractor and the LLM on `records`, and save to `out`. Returns what `run.json` holds.
 
-    A `held_out` share of the records is never trained on. `limit` bounds the tokens of a sample. Raises ValueError for records
-    that are too few or of which none can be used, FileExistsError when `out` already holds a model.
+    A `held_out` share of the records is never trained on. `limit` bounds the tokens of a sample. `resume` goes on from the
+    newest checkpoint in `out`. Raises ValueError for records that are too few or of which none can be used, and for a resume
+    with other settings, FileExistsError when `out` already holds a model, FileNotFoundError when there is nothing to resume.
     """  # fmt: skip
     out = Path(out)
     if (out / "model.safetensors").exists():
@@ -52,13 +55,19 @@ def finetune(
     splits = {"training": np.sort(order[count:]), "held out": np.sort(order[:count])}
     training = Mixture(records.readers, records.entries[splits["training"]])
     asked = {name: Mixture(records.readers, records.entries[rows[:ASKED]]) for name, rows in splits.items()}
+    settings = {
+        "minutes": minutes, "held_out": held_out, "seed": seed, "lr": lr, "batch_size": batch_size, "limit": limit,
+        "files": [str(reader.file) for reader in records.readers], "records": len(records),
+    }  # fmt: skip
+    checkpoints = Checkpoints(out / "checkpoints", keep=1)
+    at, state = checkpoints.to_resume(settings) if resume else (None, {})
     out.mkdir(parents=True, exist_ok=True)
 
     def ask() -> dict:
         model.eval()
         return {name: measure(model, chosen, seed) for name, chosen in asked.items()}
 
-    before = ask()
+    before = state.get("before") or ask()
     stage = Stage("fine-tuning", dict.fromkeys(("projector", "mask_extractor", "llm"), lr), "", batch_size)
     torch.manual_seed(seed)
     report = Report()
@@ -68,7 +77,8 @@ def finetune(
         print(f"{len(training):,} records to learn from, {count:,} held out\n{summary(model)}")
     done = fit(
         Objective(model, loss), lambda step: source(start=step), groups, Budget(seconds=60 * minutes), stage.name,
-        log=out / "log.jsonl", progress=progress, checkpoints=Checkpoints(out / "checkpoints", keep=1),
+        log=out / "log.jsonl", progress=progress, checkpoints=checkpoints, resume=at,
+        notes={"settings": settings, "before": before},
     )  # fmt: skip
     after = ask()
     model.requires_grad_(True).save_pretrained(out)
@@ -78,6 +88,7 @@ def finetune(
         "before": before, "after": after,
     }  # fmt: skip
     (out / "run.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    shutil.rmtree(checkpoints.folder)
     return result
 
 
@@ -87,9 +98,9 @@ def loss(model: Osprey, batch: dict) -> torch.Tensor:
     return model(**moved).loss
 
 
-def measure(model: Osprey, records: Sequence[Record], seed: int) -> dict:
-    """The mean loss of the true answers, how many answers about single regions are word for word the true ones (95 % interval,
-    pictures resampled), and a few of them. Records that cannot be used are left out.
+def measure(model: Osprey, records: Sequence, seed: int) -> dict:
+    """Of records: the mean loss of the true answers, how many answers about single regions are word for word the true ones
+    (95 % interval, pictures resampled), and a few of them. Records that cannot be used are left out.
     """
     losses, same, examples = [], [], []
     for index in range(len(records)):

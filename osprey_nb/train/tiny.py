@@ -89,7 +89,7 @@ def train_tiny(
     settings = {
         "seed": seed, "minutes": minutes, "steps": steps, "stages": repr((LESSONS, TINY)), "config": config.to_json_string(),
     }
-    at, state = to_resume(checkpoints, settings) if resume else (None, {})
+    at, state = checkpoints.to_resume(settings) if resume else (None, {})
     if not resume:
         shutil.rmtree(checkpoints.folder, ignore_errors=True)
         log.unlink(missing_ok=True)
@@ -161,18 +161,6 @@ def recipe(model: Osprey, scenes: list[Scene], seed: int) -> Iterator[Phase]:
     yield Phase("stage 0: language", WORDS_MINUTES, partial(speak, 1e-3), conversations)
     for stage in TINY:
         yield Phase(stage.name, stage.minutes, partial(see, stage), partial(record_batches, scenes, stage, processor, seed))
-
-
-def to_resume(checkpoints: Checkpoints, settings: dict) -> tuple[Path, dict]:
-    """The newest checkpoint and its state. ValueError lists how the run's settings differ from `settings`."""
-    newest = checkpoints.newest()
-    if newest is None:
-        raise FileNotFoundError(f"there is no checkpoint in {checkpoints.folder} to resume from; start without --resume")
-    there = newest[1]["settings"]
-    if differ := [key for key in settings if settings[key] != there.get(key)]:
-        shown = "; ".join(f"{key} was {str(there.get(key))[:60]}, is {str(settings[key])[:60]}" for key in differ)
-        raise ValueError(f"{newest[0]} is of another run: {shown}. Resume with what it was, or give another --out.")
-    return newest
 
 
 def osprey_loss(model: Osprey, batch: dict) -> torch.Tensor:
