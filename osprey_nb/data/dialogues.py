@@ -111,21 +111,21 @@ def short_form(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record
 
 
 def asking(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record:
-    """Short questions, most in free words, about one to four objects, the same object more than once, in random order.
+    """Short questions in free words about one to four objects, the same object more than once, in random order.
 
-    A third of them ask for the kind and a third for the colour: there only the number says which object is meant, and there it
-    is learnt what a number means (docs/decisions.md).
+    Half of them ask for the kind: there only the number says which object is meant, and there it is learnt what a number means
+    (docs/decisions.md).
     """
     objects = shuffled(rng, scene.objects)
     regions = [Region(obj) for obj in objects[: int(rng.integers(1, limit + 1))]]
     turns = []
     for i, region in [*enumerate(regions, 1)] * 2:
         obj = region.obj
-        about = ("kind", "colour", pick(rng, [*FREE_QUESTIONS][2:]))[int(rng.integers(3))]
+        about = "kind" if rng.random() < 0.5 else pick(rng, [*FREE_QUESTIONS][1:])
         answer = {"kind": obj.kind, "colour": obj.colour, "pattern": obj.pattern, "size": obj.size, "place": place(obj)}
         claim, said = pick(rng, list(zip(_claims(scene, region, rng), ("Yes", "No"), strict=True)))
         question = pick(rng, FREE_QUESTIONS[about]).format(f"<region{i}>", claim=claim)
-        turns.append((f"{question} {ONE_WORD}" if rng.random() < 0.3 else question, answer.get(about, said)))
+        turns.append((question, answer.get(about, said)))
     return record(scene, "osprey_short_form", regions, shuffled(rng, turns), inline=False)
 
 
