@@ -154,6 +154,23 @@ def test_a_conversation_counts_regions_as_the_model_does(studio, model):
     assert studio.conversation[1]["content"] == "answer 1 about <region5>"
 
 
+def test_the_model_is_given_only_what_the_talk_names(studio, model):
+    draw(studio, r1=LEFT, r2=RIGHT)
+    for question in ("What colour is region 2?", "And <region1>?"):
+        studio.ask(question)
+        studio.wait(SECONDS)
+    studio.forget()
+    studio.ask("What are they?")
+    studio.wait(SECONDS)
+    one, both, all_of_them = [asked for asked in model.asked if isinstance(asked, tuple)]
+    assert one == (1, [{"role": "user", "content": "What colour is <region1>?"}])
+    assert both[0] == 2 and [message["content"] for message in both[1]] == [
+        "What colour is <region2>?", "answer 1 about <region2>", "And <region1>?",
+    ]
+    assert all_of_them[0] == 2
+    assert studio.conversation[0]["content"] == "What are they?"
+
+
 def test_a_failed_question_does_not_spoil_the_conversation(studio, model):
     draw(studio, r1=LEFT)
     studio.wait(SECONDS)

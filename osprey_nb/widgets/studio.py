@@ -216,14 +216,17 @@ class Studio(MaskCanvas):
         def fresh() -> bool:
             return exchange in self._talk and all(self._answers.get(n) is answer for n, answer in about.items())
 
-        # regions 2 and 5 of the canvas are <region1> and <region2> of the model
-        there = {number: i for i, number in enumerate(regions, start=1)}
-        here = {i: number for number, i in there.items()}
         try:
             if fresh():
                 with self._lock:
                     talk = self._talk[self._since :]
                 messages = _messages(talk[: talk.index(exchange) + 1])
+                # The model is given the regions that the talk names, or all if it names none: what nobody asks about only
+                # distracts it. Regions 2 and 5 of the canvas are then its <region1> and <region2>.
+                named = {int(n) for message in messages for n in REGION.findall(message["content"])}
+                regions = {n: mask for n, mask in regions.items() if n in named} or regions
+                there = {number: i for i, number in enumerate(regions, start=1)}
+                here = {i: number for number, i in there.items()}
                 for message in messages:
                     message["content"] = _renumber(message["content"], there)
                 pieces = self.model.chat(self.image, list(regions.values()), messages, stream=True)
