@@ -444,6 +444,9 @@ for name, answer in zip(ways, model.describe(scene.image, list(ways.values())), 
     print(f"{name:22} IoU {(ways[name] & bicycle).sum() / (ways[name] | bicycle).sum():.2f}   {answer}")
 
 # %% [markdown]
+# Look at the last line. The dot lies in a wheel, and the model may well speak of the wheel: *what you mark is what you
+# ask about*. A loose mask costs details, the pattern first; a mask of something else costs the answer.
+#
 # ## 6 · The parity cell
 #
 # All the codecs together, against the package, on every object of five scenes. The package takes masks in
