@@ -22,10 +22,11 @@ from osprey_nb.data.check import everything
 from osprey_nb.data.collate import Report, batches
 from osprey_nb.data.mixture import Mixture
 from osprey_nb.data.readers import CATEGORY, Instances
+from osprey_nb.evaluate.metrics import interval
+from osprey_nb.train.finetune import loss
 from osprey_nb.train.trainer import Budget, Objective, fit, freeze
 
 HELD_OUT = 0.17  # of the pictures: 16 of 96
-RESAMPLES = 1000
 
 
 def accuracy(model: Osprey, reader: Instances, rows: list[int], seed: int, name: str) -> dict:
@@ -39,13 +40,11 @@ def accuracy(model: Osprey, reader: Instances, rows: list[int], seed: int, name:
         said = model.describe(record.image, record.masks, prompt=CATEGORY[0].replace("{}", "<region1>"))
         right.append([a.strip(" .").lower() == b.lower() for a, b in zip(said, names, strict=True)])
         truth += names
-    rng = np.random.default_rng(seed)
-    sums, counts = np.array([sum(r) for r in right]), np.array([len(r) for r in right])
-    picks = rng.integers(len(right), size=(RESAMPLES, len(right)))
-    low, high = np.percentile(sums[picks].sum(1) / counts[picks].sum(1), [2.5, 97.5])
+    share = interval(right, np.random.default_rng(seed))
     commonest, times = Counter(truth).most_common(1)[0]
     return {
-        "regions": len(truth), "right": round(sums.sum() / counts.sum(), 4), "low": round(low, 4), "high": round(high, 4),
+        "regions": share["n"], "right": round(share["value"], 4),
+        "low": round(share["low"], 4), "high": round(share["high"], 4),
         "always": commonest, "right_by_always": round(times / len(truth), 4),
     }  # fmt: skip
 
@@ -75,12 +74,9 @@ def main() -> None:
 
     source = partial(batches, records, model.processor, 4, 0, 512, report=report, epochs=None)
     torch.manual_seed(seed)
-    keys = ("images", "masks", "input_ids", "attention_mask", "labels")
     freeze(model, [model])
-    objective = Objective(model, lambda model, batch: model(**{key: batch[key] for key in keys}).loss)
-    losses, _ = fit(
-        objective, lambda step: source(start=step), 5e-4, Budget(seconds=60 * arguments.minutes), "fine-tuning on photographs"
-    )
+    budget = Budget(seconds=60 * arguments.minutes)
+    losses, _ = fit(Objective(model, loss), lambda step: source(start=step), 5e-4, budget, "fine-tuning on photographs")
     result |= {"after": both("after"), "steps": len(losses), "last_loss": round(float(np.mean(losses[-20:])), 3)}
     print(f"\n{'':22}{'regions':>8}{'right':>8}  95 % interval")
     for when in ("before", "after"):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+import osprey_nb.train.finetune as module
 from osprey_nb import Osprey
 from osprey_nb.cli import main
 from osprey_nb.data.mixture import Mixture
@@ -35,6 +36,11 @@ def folder(tmp_path_factory):
         lines.append(f"{n}.png,{n}_mask.png,{NAMES[colour]}")
     (folder / "texts.csv").write_text("\n".join(lines) + "\n")
     return folder
+
+
+@pytest.fixture
+def tiny_copy():
+    return Osprey.from_pretrained("tiny")
 
 
 @pytest.fixture
@@ -87,8 +93,6 @@ def test_a_broken_picture_is_passed_over_and_counted(folder, tmp_path, capsys, f
 
 
 def test_it_goes_on_after_ctrl_c(folder, tmp_path, capsys, few_steps, monkeypatch):
-    import osprey_nb.train.finetune as module
-
     steps, loss = [], module.loss
 
     def counted(model, batch):
@@ -106,6 +110,17 @@ def test_it_goes_on_after_ctrl_c(folder, tmp_path, capsys, few_steps, monkeypatc
     assert main([*arguments, "--resume"]) == 0
     assert json.loads((tmp_path / "run.json").read_text())["steps"] == 12
     assert not (tmp_path / "checkpoints").exists() and len((tmp_path / "log.jsonl").read_text().splitlines()) == 12
+
+
+def test_a_row_that_is_taken_twice_is_learnt_or_held_out_not_both(folder, tmp_path, tiny_copy, few_steps, monkeypatch):
+    records = Mixture.of(OwnFolder(folder / "texts.csv"))
+    seen, batches = [], module.batches
+    monkeypatch.setattr(module, "batches", lambda training, *rest, **options: seen.append(training) or batches(
+        training, *rest, **options))
+    twice = Mixture(records.readers, np.concatenate([records.entries, records.entries]))
+    result = finetune(tiny_copy, twice, tmp_path, minutes=0.02, progress=False)
+    assert result["records"] == {"training": 8, "held out": 2}
+    assert len(seen[0]) == 16 and len(np.unique(seen[0].entries, axis=0)) == 8
 
 
 def test_measure_asks_about_single_regions_only(folder, tiny):

@@ -1,6 +1,6 @@
 """`osprey-nb finetune`: your own pictures, masks and texts, in minutes (notebook 07).
 
-    records ─► split by picture ─┬─► training ─► projector, mask extractor and LLM learn; the encoder stays as it is
+    records ─► split by row ─────┬─► training ─► projector, mask extractor and LLM learn; the encoder stays as it is
                                  └─► held out ─► asked before and after: loss of the true answer, and the same words or not
 """
 
@@ -48,13 +48,14 @@ def finetune(
         raise ValueError(f"held_out is {held_out}; it is a share, above 0 and below 1")
     if minutes <= 0:
         raise ValueError(f"minutes is {minutes}; it must be above 0")
-    if len(records) < 2:
-        raise ValueError(f"there are {len(records)} records; one to learn from and one to be asked about are the least")
-    order = np.random.default_rng(seed).permutation(len(records))
+    rows, which = np.unique(records.entries, axis=0, return_inverse=True)  # a weight above 1 takes a row more than once
+    if len(rows) < 2:
+        raise ValueError(f"there are {len(rows)} records; one to learn from and one to be asked about are the least")
+    order = np.random.default_rng(seed).permutation(len(rows))
     count = min(max(1, round(held_out * len(order))), len(order) - 1)
     splits = {"training": np.sort(order[count:]), "held out": np.sort(order[:count])}
-    training = Mixture(records.readers, records.entries[splits["training"]])
-    asked = {name: Mixture(records.readers, records.entries[rows[:ASKED]]) for name, rows in splits.items()}
+    training = Mixture(records.readers, records.entries[np.isin(which.ravel(), splits["training"])])
+    asked = {name: Mixture(records.readers, rows[chosen[:ASKED]]) for name, chosen in splits.items()}
     settings = {
         "minutes": minutes, "held_out": held_out, "seed": seed, "lr": lr, "batch_size": batch_size, "limit": limit,
         "files": [str(reader.file) for reader in records.readers], "records": len(records),
@@ -84,7 +85,7 @@ def finetune(
     model.requires_grad_(True).save_pretrained(out)
     result = {
         "date": time.strftime("%Y-%m-%d"), "seed": seed, "minutes": round(done.seconds / 60, 2), "steps": len(done.losses),
-        "records": {name: len(rows) for name, rows in splits.items()}, "dropped": report.dropped,
+        "records": {name: len(chosen) for name, chosen in splits.items()}, "dropped": report.dropped,
         "before": before, "after": after,
     }  # fmt: skip
     (out / "run.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import ipywidgets
 import numpy as np
@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from osprey_nb.diagrams import principal_colours
-from osprey_nb.viz import ALARM, INK, to_png
+from osprey_nb.viz import ALARM, INK
+
+from .stateful import StatefulProbe
 
 LEVELS = ("res2", "res3", "res4", "res5")
 NEAREST = 8
@@ -109,7 +111,7 @@ def feature_figure(
     return figure
 
 
-class FeatureProbe(ipywidgets.VBox):
+class FeatureProbe(StatefulProbe):
     """Move a point over a picture, choose a level: see which cells hold the like, here and in other pictures.
 
     `image` H×W×3 uint8; `features` its four levels, C×H×W each; `gallery` other pictures with theirs.
@@ -119,34 +121,21 @@ class FeatureProbe(ipywidgets.VBox):
         self.image, self.features = image, [feature.detach() for feature in features]
         self.gallery = [(other, [feature.detach() for feature in levels]) for other, levels in gallery]
         height, width = image.shape[:2]
-        self.state = start or FeatureState(width / 2, height / 2)
+        state = start or FeatureState(width / 2, height / 2)
 
         def slider(key, name, most):
             look = {"step": 1, "readout_format": ".0f", "description": name, "continuous_update": False}
-            return ipywidgets.FloatSlider(getattr(self.state, key), min=0, max=most - 1, **look)
+            return ipywidgets.FloatSlider(getattr(state, key), min=0, max=most - 1, **look)
 
         options = [(name, i) for i, name in enumerate(LEVELS)]
-        self.controls = {
+        controls = {
             "x": slider("x", "left–right", width), "y": slider("y", "up–down", height),
-            "level": ipywidgets.ToggleButtons(options=options, value=self.state.level, description="level",
+            "level": ipywidgets.ToggleButtons(options=options, value=state.level, description="level",
                                               style={"button_width": "5em"}),
         }  # fmt: skip
-        for name, control in self.controls.items():
-            control.observe(lambda change, name=name: self.move(**{name: change["new"]}), "value")
-        self.picture = ipywidgets.Image(value=to_png(self.static()), layout={"max_width": "100%"})
-        title = ipywidgets.HTML("<b>Probe: what does a cell know?</b>")
-        x, y, level = self.controls.values()
-        super().__init__([title, ipywidgets.HBox([x, y, level], layout={"flex_flow": "row wrap"}), self.picture])
-
-    def move(self, **changes) -> None:
-        """Change the state (x, y, level), move the controls there, and draw it."""
-        self.state = replace(self.state, **changes)
-        for name in changes:
-            self.controls[name].value = changes[name]
-        self.picture.value = to_png(self.static())
+        super().__init__("Probe: what does a cell know?", state, controls, [list(controls)])
 
     def static(self) -> Figure:
-        """The present state as a figure, for readers without a kernel."""
         return feature_figure(self.image, self.features, self.state, self.gallery)
 
 

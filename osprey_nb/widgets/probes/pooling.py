@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import ipywidgets
 import numpy as np
@@ -10,7 +10,8 @@ import torch
 from matplotlib.figure import Figure
 
 from osprey_nb.mask_extractor import mask_pool
-from osprey_nb.viz import to_png
+
+from .stateful import StatefulProbe
 
 ORANGE, GREY, INK, ALARM = "#E69F00", "#9AA5B1", "#1F2933", "#C0392B"
 CHANNELS_SHOWN = 40
@@ -148,7 +149,7 @@ def probe_figure(
     return figure
 
 
-class MaskProbe(ipywidgets.VBox):
+class MaskProbe(StatefulProbe):
     """Move and grow a mask over a picture; see the pooled vector of each level change, or not.
 
     `image` H×W×3 uint8; `features` the four levels of that picture, C×H×W each. Sliders take the arrow keys.
@@ -158,7 +159,6 @@ class MaskProbe(ipywidgets.VBox):
         self.image, self.features = image, [feature.detach() for feature in features]
         height, width = image.shape[:2]
         self.start = start or ProbeState(width / 2, height / 2, min(height, width) / 4)
-        self.state = self.start
 
         def slider(key, name, top):
             look = {"step": 1, "description": name, "readout_format": ".0f"}
@@ -169,28 +169,15 @@ class MaskProbe(ipywidgets.VBox):
             look = {"description": key, "style": {"button_width": "7em"}, "layout": layout}
             return ipywidgets.ToggleButtons(options=options, value=getattr(self.start, key), **look)
 
-        self.controls = {
+        controls = {
             "x": slider("x", "left–right", width),
             "y": slider("y", "up–down", height),
             "size": slider("size", "size", min(height, width)),
             "shape": choice("shape", ["disc", "square"]),
             "resize": choice("resize", ["threshold", "soft"]),
         }
-        for name, control in self.controls.items():
-            control.observe(lambda change, name=name: self.move(**{name: change["new"]}), "value")
-        self.picture = ipywidgets.Image(value=to_png(self.static()), layout={"max_width": "100%"})
-        title = ipywidgets.HTML("<b>Probe: what does each level see of your mask?</b>")
-        *sliders, shape, resize = self.controls.values()
-        rows = [ipywidgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in (sliders, [shape, resize])]
-        super().__init__([title, *rows, self.picture])
-
-    def move(self, **changes) -> None:
-        """Change the state (x, y, size, shape, resize), move the controls there, and draw it."""
-        self.state = replace(self.state, **changes)
-        for name in changes:
-            self.controls[name].value = changes[name]
-        self.picture.value = to_png(self.static())
+        rows = [("x", "y", "size"), ("shape", "resize")]
+        super().__init__("Probe: what does each level see of your mask?", self.start, controls, rows)
 
     def static(self) -> Figure:
-        """The present state as a figure, for readers without a kernel."""
         return probe_figure(self.image, self.features, self.state, self.start)

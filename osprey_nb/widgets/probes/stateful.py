@@ -1,0 +1,38 @@
+"""A probe whose controls change a state: the state is drawn anew whenever one moves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import ipywidgets
+from matplotlib.figure import Figure
+
+from osprey_nb.viz import to_png
+
+
+class StatefulProbe(ipywidgets.VBox):
+    """`controls` are named as the fields of `state`, a dataclass; `rows` are names of controls that stand side by side.
+
+    A subclass sets what its `static` needs, and calls this last.
+    """
+
+    def __init__(self, title: str, state, controls: Mapping[str, ipywidgets.Widget], rows: Sequence[Sequence[str]]):
+        self.state, self.controls = state, dict(controls)
+        for name, control in self.controls.items():
+            control.observe(lambda change, name=name: self.move(**{name: change["new"]}), "value")
+        self.picture = ipywidgets.Image(value=to_png(self.static()), layout={"max_width": "100%"})
+        layout = {"flex_flow": "row wrap"}
+        lines = [ipywidgets.HBox([self.controls[name] for name in row], layout=layout) for row in rows]
+        super().__init__([ipywidgets.HTML(f"<b>{title}</b>"), *lines, self.picture])
+
+    def move(self, **changes) -> None:
+        """Change the state, move the controls there, and draw it."""
+        self.state = replace(self.state, **changes)
+        for name in changes:
+            self.controls[name].value = changes[name]
+        self.picture.value = to_png(self.static())
+
+    def static(self) -> Figure:
+        """The present state as a figure, for readers without a kernel."""
+        raise NotImplementedError
