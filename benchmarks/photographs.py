@@ -23,8 +23,9 @@ from osprey_nb.data.collate import Report, batches
 from osprey_nb.data.mixture import Mixture
 from osprey_nb.data.readers import CATEGORY, Instances
 from osprey_nb.evaluate.metrics import interval
-from osprey_nb.train.finetune import loss
+from osprey_nb.train.stages import osprey_loss
 from osprey_nb.train.trainer import Budget, Objective, fit, freeze
+from osprey_nb.train.watch import Bar
 
 HELD_OUT = 0.17  # of the pictures: 16 of 96
 
@@ -76,7 +77,7 @@ def main() -> None:
     torch.manual_seed(seed)
     freeze(model, [model])
     budget = Budget(seconds=60 * arguments.minutes)
-    losses, _ = fit(Objective(model, loss), lambda step: source(start=step), 5e-4, budget, "fine-tuning on photographs")
+    losses = fit(Objective(model, osprey_loss), source, 5e-4, budget, "fine-tuning on photographs", [Bar()]).losses
     result |= {"after": both("after"), "steps": len(losses), "last_loss": round(float(np.mean(losses[-20:])), 3)}
     print(f"\n{'':22}{'regions':>8}{'right':>8}  95 % interval")
     for when in ("before", "after"):

@@ -49,6 +49,7 @@ from osprey_nb.exercises import check
 from osprey_nb.prompt import SHORT
 from osprey_nb.train.contrast import RegionCLIP, region_batches
 from osprey_nb.train.trainer import Budget, fit, freeze
+from osprey_nb.train.watch import Bar
 from osprey_nb.widgets.probes import FeatureProbe, FeatureState
 
 model = osprey_nb.Osprey.from_pretrained("tiny").eval()
@@ -384,10 +385,10 @@ untrained = read(fresh.eval(), scene)
 scenes = [make_scene(seed) for seed in range(600)]
 clip = RegionCLIP(fresh)
 freeze(clip, [clip])                            # all of it learns
-losses, _ = fit(
+losses = fit(
     clip, partial(region_batches, scenes, 16, 0, sizes.mean, sizes.std), lr=6e-3, weight_decay=0.05,
-    budget=Budget(steps=250), name="contrast",
-)
+    budget=Budget(steps=250), name="contrast", watchers=[Bar()],
+).losses
 diagrams.curve(losses, "contrast: the loss, step by step")
 
 # %% [markdown]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -30,6 +31,7 @@ from .processor import OspreyProcessor
 from .projector import Projector, image_tokens
 
 IGNORE = -100
+CHANGED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")  # settings of families that do more than multiply
 WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -90,6 +92,20 @@ class Osprey(Describe, PreTrainedModel):
         return self.llm(
             inputs_embeds=spliced.embeds, attention_mask=spliced.attention_mask, labels=spliced.labels, **kwargs
         )
+
+    def answer_loss(
+        self, embeds: Float[Tensor, "B T D"], labels: Int[Tensor, "B T"], attention_mask: Tensor | None = None
+    ) -> Float[Tensor, ""]:
+        """The loss of `forward`, with logits only where an answer's token is predicted: that is where loss is taken.
+
+        Of a spliced sequence padded on the right, which under causal attention needs no attention mask.
+        """
+        if any(getattr(self.llm.config, name, None) for name in CHANGED_LOGITS):
+            return self.llm(inputs_embeds=embeds, attention_mask=attention_mask, labels=labels).loss
+        hidden = self.llm.base_model(inputs_embeds=embeds, attention_mask=attention_mask, use_cache=False).last_hidden_state
+        predicted = labels[:, 1:] != IGNORE
+        logits = self.llm.get_output_embeddings()(hidden[:, :-1][predicted])
+        return F.cross_entropy(logits.float(), labels[:, 1:][predicted])
 
     @torch.no_grad()
     def generate(

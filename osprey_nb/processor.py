@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -100,10 +100,14 @@ class OspreyProcessor:
             )
         return {"input_ids": torch.from_numpy(ids), "labels": torch.from_numpy(labels), "order": order}
 
-    def record(self, record: Record, **kwargs) -> dict:
-        """A training record to one sample: `image` 3×S×S, `masks` R×h×w, `input_ids`, `labels`."""
+    def record(self, record: Record, features: Callable | None = None, **kwargs) -> dict:
+        """A training record to one sample: `id`, `image` 3×S×S, `masks` R×h×w, `input_ids`, `labels`.
+
+        `features(image)`, a cache of the frozen encoder (train/cache.py), puts the four levels in the image's place.
+        """
         text = self.text(record.turns, len(record.regions), record.inline, **kwargs)
-        return {**text, "image": self.image(record.image), "masks": torch.from_numpy(record.masks[text["order"]])}
+        seen = {"image": self.image(record.image)} if features is None else {"features": features(record.image)}
+        return {**text, **seen, "id": record.id, "masks": torch.from_numpy(record.masks[text["order"]])}
 
     def collate(self, samples: Sequence[dict]) -> dict:
         """Samples of `record` to one right-padded batch for `Osprey.forward`."""
@@ -114,8 +118,12 @@ class OspreyProcessor:
             return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
 
         lengths = torch.tensor([len(sample["input_ids"]) for sample in samples])
+        if "image" in samples[0]:
+            seen = {"images": torch.stack([sample["image"] for sample in samples])}
+        else:
+            seen = {"features": [torch.stack(level) for level in zip(*(x["features"] for x in samples), strict=True)]}
         return {
-            "images": torch.stack([sample["image"] for sample in samples]),
+            **seen,
             "masks": [sample["masks"] for sample in samples],
             "input_ids": padded("input_ids", pad),
             "attention_mask": torch.arange(int(lengths.max())) < lengths[:, None],

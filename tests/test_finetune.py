@@ -93,7 +93,7 @@ def test_a_broken_picture_is_passed_over_and_counted(folder, tmp_path, capsys, f
 
 
 def test_it_goes_on_after_ctrl_c(folder, tmp_path, capsys, few_steps, monkeypatch):
-    steps, loss = [], module.loss
+    steps, loss = [], module.osprey_loss
 
     def counted(model, batch):
         steps.append(torch.is_grad_enabled())  # only while it learns
@@ -103,9 +103,9 @@ def test_it_goes_on_after_ctrl_c(folder, tmp_path, capsys, few_steps, monkeypatc
 
     arguments = ["finetune", str(folder / "texts.csv"), "--minutes", "0.2", "--out", str(tmp_path)]
     assert main([*arguments, "--resume"]) == 2 and "no checkpoint" in capsys.readouterr().err
-    monkeypatch.setattr(module, "loss", counted)
+    monkeypatch.setattr(module, "osprey_loss", counted)
     assert main(arguments) == 130 and "--resume goes on" in capsys.readouterr().err
-    monkeypatch.setattr(module, "loss", loss)
+    monkeypatch.setattr(module, "osprey_loss", loss)
     assert main([*arguments, "--lr", "1e-4", "--resume"]) == 2 and "lr was 0.0005, is 0.0001" in capsys.readouterr().err
     assert main([*arguments, "--resume"]) == 0
     assert json.loads((tmp_path / "run.json").read_text())["steps"] == 12

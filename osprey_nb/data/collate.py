@@ -5,16 +5,21 @@
 
 Only answers carry loss. A sample is cut between turns, so a region's `<mask><pos>` is whole or not there, and one turn at
 least is left. Batches hold samples of like length, which leaves little padding, on the right.
+`ahead` makes any batches in a process of their own, while the model computes.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from ..prompt import PromptTooLong
 from .record import Record
@@ -36,7 +41,7 @@ class Report:
         return "\n".join(lines + ["  …"] * (len(self.dropped) > 10))
 
 
-def fitted(record: Record, processor, limit: int | None = None) -> dict:
+def fitted(record: Record, processor, limit: int | None = None, features: Callable | None = None) -> dict:
     """A record as a sample of `processor.record` of at most `limit` tokens, those of the image included.
 
     Turns are left out from the end until it fits. Raises ValueError when nothing is said, or when the first turn alone is
@@ -47,7 +52,7 @@ def fitted(record: Record, processor, limit: int | None = None) -> dict:
     for kept in range(len(record.turns), 0, -1):
         shorter = record if kept == len(record.turns) else record.with_turns(record.turns[:kept])
         try:
-            return processor.record(shorter, limit=limit) | {"shortened": shorter is not record}
+            return processor.record(shorter, features, limit=limit) | {"shortened": shorter is not record}
         except PromptTooLong as error:
             reason = error
     raise ValueError(f"its first turn alone is too long: {reason}")
@@ -55,23 +60,29 @@ def fitted(record: Record, processor, limit: int | None = None) -> dict:
 
 def batches(
     records: Sequence[Record], processor, size: int, seed: int = 0, limit: int | None = None, workers: int = 0,
-    strict: bool = False, report: Report | None = None, epochs: int | None = 1, start: int = 0,
+    strict: bool = False, report: Report | None = None, epochs: int | None = 1, start: int = 0, lane: int = 0, lanes: int = 1,
+    features: Callable | None = None,
 ) -> Iterator[dict]:
     """Right-padded batches of `size` for `Osprey.forward`, in an order that the seed gives; `epochs=None` never ends.
 
-    An epoch has ⌈records / size⌉ batches, and step n is the same wherever one starts: `start` passes over those before it. A
-    `Mixture` is drawn anew for each epoch (`with_seed`). A record that cannot be read, or is too long for `limit` tokens, is
+    An epoch has ⌈records / size⌉ batches, and step n is the same wherever one starts: `start` passes over those before it.
+    `lanes` such streams, numbered from 0, share out the records of an epoch. `features` is `processor.record`'s. A `Mixture` is
+    drawn anew for each epoch (`with_seed`). A record that cannot be read, or is too long for `limit` tokens, is
     passed over and noted in `report`, so some batches are smaller; with `strict` it raises ValueError, and so do the records of
     eight batches in a row of which none can be used. Raises RuntimeError when a worker process dies.
     """  # fmt: skip
     report = Report() if report is None else report
-    first, skipped = divmod(start, -(-len(records) // size) or 1)
+    mine = -(-len(records) // lanes)  # the lanes are of one length: some records stand in two of them
+    first, skipped = divmod(start, -(-mine // size) or 1)
     pool, skipped = divmod(skipped, POOL)
     for epoch in itertools.count(first) if epochs is None else range(first, epochs):
         drawn = records.with_seed(seed + epoch) if hasattr(records, "with_seed") else records
-        order = np.random.default_rng([seed, epoch]).permutation(len(records)).tolist()
-        order = order[pool * POOL * size :]
-        loader = DataLoader(_Samples(drawn, processor, limit), batch_size=None, sampler=order, num_workers=workers)
+        order = np.resize(np.random.default_rng([seed, epoch]).permutation(len(records)), mine * lanes)[lane::lanes]
+        order = order[pool * POOL * size :].tolist()
+        samples = partial(fitted, processor=processor, limit=limit, features=features)
+        loader = DataLoader(
+            _Samples(drawn, samples), batch_size=None, sampler=order, num_workers=workers, generator=torch.Generator()
+        )
         samples = _alive(loader)
         for begin in range(0, len(order), POOL * size):
             count = min(POOL * size, len(order) - begin)
@@ -79,7 +90,8 @@ def batches(
             if not usable:
                 raise ValueError(f"None of {count:,} records{' in a row' * (count < len(records))} can be used.\n{report}")
             cut = like_length(usable, -(-count // size), np.random.default_rng([seed, epoch, pool]))
-            yield from map(processor.collate, cut[skipped:])
+            for batch in cut[skipped:]:
+                yield processor.collate(batch) | {"ids": [sample["id"] for sample in batch]}
             pool, skipped = pool + 1, 0
         pool = 0
 
@@ -106,8 +118,8 @@ def _dropped(sample: dict, strict: bool, report: Report) -> bool:
 
 
 class _Samples(Dataset):
-    def __init__(self, records: Sequence[Record], processor, limit: int | None):
-        self.records, self.processor, self.limit = records, processor, limit
+    def __init__(self, records: Sequence[Record], sample: Callable[[Record], dict]):
+        self.records, self.sample = records, sample
 
     def __len__(self) -> int:
         return len(self.records)
@@ -117,9 +129,32 @@ class _Samples(Dataset):
         try:
             record = self.records[index]
             name = record.id
-            return fitted(record, self.processor, self.limit)
+            return self.sample(record)
         except (ValueError, TypeError, OSError) as error:
             return {"name": name, "dropped": str(error)}
+
+
+class _Stream(IterableDataset):
+    def __init__(self, begin: Callable[[], Iterator]):
+        self.begin = begin
+
+    def __iter__(self) -> Iterator:
+        return self.begin()
+
+
+def ahead(begin: Callable[[], Iterator]) -> Iterator:
+    """The items of `begin()`, an endless iterator, made by a process of their own, a few ahead. Raises RuntimeError if it dies.
+
+    Where a process cannot be forked safely (Windows, macOS) they are made when they are asked for.
+    """
+    if sys.platform != "linux" or multiprocessing.current_process().daemon:
+        return begin()
+    # a generator of its own: the loader draws a number, and a resumed run must find torch's as they were
+    loader = DataLoader(
+        _Stream(begin), batch_size=None, num_workers=1, prefetch_factor=4, multiprocessing_context="fork",
+        generator=torch.Generator(),
+    )  # fmt: skip
+    return _alive(loader)
 
 
 def _alive(loader: DataLoader) -> Iterator[dict]:

@@ -24,8 +24,7 @@ def roughen(masks: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def _grow(mask: Tensor, rng: np.random.Generator) -> Tensor:
-    radius = int(rng.integers(1, 4))
-    return F.max_pool2d(mask[None].float(), 2 * radius + 1, 1, radius)[0].bool()
+    return _widened(mask, int(rng.integers(1, 4)))
 
 
 def _shrink(mask: Tensor, rng: np.random.Generator) -> Tensor:
@@ -40,5 +39,10 @@ def _scribble(mask: Tensor, rng: np.random.Generator) -> Tensor:
     line = torch.cat([a + (b - a) * steps for a, b in zip(points[:-1], points[1:], strict=True)]).round().long()
     drawn = torch.zeros_like(mask)
     drawn[line[:, 0], line[:, 1]] = True
-    radius = max(1, round(float(mask.sum()) ** 0.5 / 8))
-    return F.max_pool2d(drawn[None].float(), 2 * radius + 1, 1, radius)[0].bool()
+    return _widened(drawn, max(1, round(float(mask.sum()) ** 0.5 / 8)))
+
+
+def _widened(mask: Tensor, radius: int) -> Tensor:
+    """Every pixel grows to a square of 2·radius + 1: rows first, then columns."""
+    rows = F.max_pool2d(mask[None].float(), (2 * radius + 1, 1), 1, (radius, 0))
+    return F.max_pool2d(rows, (1, 2 * radius + 1), 1, (0, radius))[0].bool()

@@ -20,26 +20,37 @@ STATE, SUMS = "state.json", "sums.json"
 
 
 class Checkpoints:
-    """The checkpoints of one run, in `folder`; the newest `keep` are kept, one is due every `seconds`."""
+    """The checkpoints of one run, in `folder`; the newest `keep` are kept, one is due every `seconds`.
 
-    def __init__(self, folder: str | Path, keep: int = 2, seconds: float = 120):
-        self.folder, self.keep, self.seconds = Path(folder), keep, seconds
+    `frozen` weights are left out where the model to resume with is loaded from elsewhere anyway.
+    """
+
+    def __init__(self, folder: str | Path, keep: int = 2, seconds: float = 120, frozen: bool = True):
+        self.folder, self.keep, self.seconds, self.frozen = Path(folder), keep, seconds, frozen
         self._last = time.monotonic()
 
     @property
     def due(self) -> bool:
         return time.monotonic() - self._last >= self.seconds
 
-    def save(self, write: Callable[[Path], None], state: dict) -> Path:
+    def save(
+        self, write: Callable[[Path], None], state: dict, first: bool = True, wait: Callable[[], object] = lambda: None
+    ) -> None:
         """`write(folder)` puts the files there; `state` goes beside them as JSON. Nothing older is touched before it is whole.
 
-        Raises OSError when it can't be written (a full disk, say); what was there before is still there.
+        Of several processes all call it, `first` is true in one of them, and `wait` waits for all. Raises OSError when it can't
+        be written (a full disk, say); what was there before is still there.
         """
         unfinished = self.folder / "unfinished"
         try:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir(parents=True)
+            if first:
+                shutil.rmtree(unfinished, ignore_errors=True)
+                unfinished.mkdir(parents=True)
+            wait()
             write(unfinished)
+            wait()
+            if not first:
+                return
             (unfinished / STATE).write_text(json.dumps(state), encoding="utf-8")
             files = sorted(path for path in unfinished.rglob("*") if path.is_file())
             sums = {path.relative_to(unfinished).as_posix(): sha256(path) for path in files}
@@ -57,7 +68,6 @@ class Checkpoints:
         for old in self.all()[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
         self._last = time.monotonic()
-        return done
 
     def newest(self) -> tuple[Path, dict] | None:
         """The newest checkpoint that is whole, and its state; None if there is none. A damaged one is named in a warning."""

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 
+from ..data.collate import ahead
 from ..data.language import object_phrase, part_phrase
 from ..data.scenes import Scene
 from ..model import Osprey
@@ -40,6 +41,9 @@ class Regions:
     masks: list[Tensor]
     phrases: list[str]
     colours: list[str]
+
+    def __len__(self) -> int:
+        return len(self.images)
 
 
 class RegionCLIP(nn.Module):
@@ -97,10 +101,19 @@ def groups_without_repeats(phrases: list[str], colours: list[str]) -> list[list[
     return large or [groups[("every colour",)]]
 
 
-def region_batches(scenes: list[Scene], size: int, seed: int, mean, std, start: int = 0) -> Iterator[Regions]:
-    """Endless shuffled batches of scenes, half of them mirrored, with all objects and some parts, from step `start` on."""
+def region_batches(
+    scenes: list[Scene], size: int, seed: int, mean, std, start: int = 0, lane: int = 0, lanes: int = 1
+) -> Iterator[Regions]:
+    """Endless shuffled batches of scenes, half of them mirrored, with all objects and some parts, from step `start` on.
+
+    Of `lanes` such streams this is number `lane`: it takes every batch of that number.
+    """
+    return ahead(lambda: _region_batches(scenes, size, seed, mean, std, itertools.count(start * lanes + lane, lanes)))
+
+
+def _region_batches(scenes: list[Scene], size: int, seed: int, mean, std, steps: Iterator[int]) -> Iterator[Regions]:
     mean, std = (torch.tensor(v)[:, None, None] * 255 for v in (mean, std))
-    for step in itertools.count(start):
+    for step in steps:
         rng, wording = random.Random(f"{seed}, {step}"), np.random.default_rng([seed, step])
         images, regions, phrases, colours = [], [], [], []
         for place in range(step * size, (step + 1) * size):

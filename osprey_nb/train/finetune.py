@@ -22,8 +22,9 @@ from ..data.record import REGION
 from ..evaluate.metrics import interval
 from ..model import Osprey
 from .checkpoints import Checkpoints
-from .stages import Stage, begin, summary
+from .stages import Stage, begin, osprey_loss, summary
 from .trainer import Budget, Objective, fit
+from .watch import watchers
 
 ASKED = 40  # records of each split that are asked about; more would take longer than the training
 EXAMPLES = 6
@@ -77,8 +78,8 @@ def finetune(
     if progress:
         print(f"{len(training):,} records to learn from, {count:,} held out\n{summary(model)}")
     done = fit(
-        Objective(model, loss), lambda step: source(start=step), groups, Budget(seconds=60 * minutes), stage.name,
-        log=out / "log.jsonl", progress=progress, checkpoints=checkpoints, resume=at,
+        Objective(model, osprey_loss), source, groups, Budget(seconds=60 * minutes), stage.name, watchers(out, progress),
+        checkpoints=checkpoints, resume=at,
         notes={"settings": settings, "before": before},
     )  # fmt: skip
     after = ask()
@@ -91,12 +92,6 @@ def finetune(
     (out / "run.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     shutil.rmtree(checkpoints.folder)
     return result
-
-
-def loss(model: Osprey, batch: dict) -> torch.Tensor:
-    """The loss of a batch of `data.collate.batches`, on the model's device."""
-    moved = {key: value.to(model.device) if torch.is_tensor(value) else value for key, value in batch.items()}
-    return model(**moved).loss
 
 
 def measure(model: Osprey, records: Sequence, seed: int) -> dict:
@@ -112,7 +107,7 @@ def measure(model: Osprey, records: Sequence, seed: int) -> dict:
             continue
         sample.pop("shortened")
         with torch.inference_mode():
-            losses.append(float(loss(model, model.processor.collate([sample]))))
+            losses.append(float(osprey_loss(model, model.processor.collate([sample]))))
         right = []
         for question, answer in record.turns:
             named = REGION.findall(question)

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
 from ..data import language
-from ..data.collate import POOL, like_length
+from ..data.collate import POOL, ahead, like_length
 from ..data.language import records
 from ..data.record import Record
 from ..data.scenes import Scene
@@ -54,7 +54,7 @@ def train_tokenizer(scenes: list[Scene], vocab_size: int, seed: int) -> PreTrain
 
 def text_batches(
     scenes: list[Scene], mixture: dict[str, float], processor: OspreyProcessor, size: int, seed: int,
-    limit: int | None = None, start: int = 0,
+    limit: int | None = None, start: int = 0, lane: int = 0, lanes: int = 1,
 ) -> Iterator[dict]:
     """Endless right-padded batches of conversations: `input_ids`, `labels` (answers), and `words`: R×V, for each `<mask>`, in
     order, how often each token stands in what its region is (`small striped red bicycle wheel`). From step `start` on.
@@ -68,14 +68,17 @@ def text_batches(
         scene, record = draw_record(scenes, mixture, rng, **fewer)
         text = processor.text(record.turns, len(record.regions), record.inline, **bare)
         names = {mask.tobytes(): words for mask, words in region_words(scene)} if text["order"] else {}
-        return {**text, "words": [names[record.masks[i].tobytes()] for i in text["order"]]}
+        return {**text, "id": record.id, "words": [names[record.masks[i].tobytes()] for i in text["order"]]}
 
-    for samples in drawn_batches(draw, size, seed, start):
-        yield {
+    def together(samples: list[dict]) -> dict:
+        return {
             "input_ids": pad_sequence([sample["input_ids"] for sample in samples], batch_first=True),
             "labels": pad_sequence([sample["labels"] for sample in samples], batch_first=True, padding_value=-100),
             "words": word_counts([words for sample in samples for words in sample["words"]], processor),
+            "ids": [sample["id"] for sample in samples],
         }
+
+    return ahead(lambda: map(together, drawn_batches(draw, size, seed, start, lane, lanes)))
 
 
 def draw_record(
@@ -92,11 +95,14 @@ def draw_record(
 
 
 def drawn_batches(
-    draw: Callable[[np.random.Generator], dict], size: int, seed: int, start: int = 0
+    draw: Callable[[np.random.Generator], dict], size: int, seed: int, start: int = 0, lane: int = 0, lanes: int = 1
 ) -> Iterator[list[dict]]:
-    """Endless batches of samples of like length, from step `start` on; step n is the same wherever one starts."""
+    """Endless batches of samples of like length, from step `start` on; step n is the same wherever one starts.
+
+    `lanes` such streams, numbered from 0, share out the pools: none is in two of them.
+    """
     for number in itertools.count(start // POOL):
-        rng = np.random.default_rng([seed, number])
+        rng = np.random.default_rng([seed, lanes * number + lane])
         pool = like_length([draw(rng) for _ in range(POOL * size)], POOL, rng)
         yield from pool[start - POOL * number if number == start // POOL else 0 :]
 
@@ -113,7 +119,7 @@ def text_loss(model: Osprey, batch: dict) -> Tensor:
     sums = sums + BLUR * torch.randn_like(sums)
     embeds, is_mask = embed(ids), (ids == model.config.mask_token_id)[..., None]
     embeds = embeds + torch.zeros_like(embeds).masked_scatter(is_mask, sums.to(embeds))
-    return model.llm(inputs_embeds=embeds, labels=labels).loss
+    return model.answer_loss(embeds, labels)
 
 
 def region_words(scene: Scene) -> list[tuple[np.ndarray, str]]:

@@ -15,6 +15,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from ..model import Osprey
 from .trainer import freeze
 
@@ -73,6 +76,19 @@ def begin(model: Osprey, stage: Stage) -> list[dict]:
         raise ValueError(f"{stage.name} trains {', '.join(sorted(unknown))}; the parts are {', '.join(model.parts)}.")
     freeze(model, [model.parts[part] for part in stage.trains])
     return [{"params": list(model.parts[part].parameters()), "lr": rate} for part, rate in stage.trains.items()]
+
+
+def osprey_loss(model: Osprey, batch: dict) -> Tensor:
+    """Mean loss of the answers in a batch: `images` B×3×S×S or the encoder's `features`, `masks`, `input_ids`, `labels`."""
+    device = model.device
+    if "features" in batch:
+        features = [level.to(device, torch.float32) for level in batch["features"]]
+    else:
+        with torch.set_grad_enabled(any(weight.requires_grad for weight in model.encoder.parameters())):
+            features = model.encoder(batch["images"].to(device, model.dtype))
+    ids, labels = batch["input_ids"].to(device), batch["labels"].to(device)
+    spliced = model.prepare(None, batch["masks"], ids, labels=labels, features=features)
+    return model.answer_loss(spliced.embeds, spliced.labels)
 
 
 def summary(model: Osprey) -> str:

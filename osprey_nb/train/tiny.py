@@ -24,6 +24,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ..config import OspreyConfig
+from ..data.collate import ahead
 from ..data.scenes import Scene
 from ..doctor import processor_name
 from ..model import Osprey
@@ -33,8 +34,9 @@ from .bridge import bridge
 from .checkpoints import Checkpoints
 from .contrast import RegionCLIP, region_batches
 from .language import draw_record, drawn_batches, text_batches, text_loss, train_tokenizer
-from .stages import EYES_MINUTES, LESSONS, LESSONS_MINUTES, TINY, WORDS_MINUTES, Stage, begin, summary
+from .stages import EYES_MINUTES, LESSONS, LESSONS_MINUTES, TINY, WORDS_MINUTES, Stage, begin, osprey_loss, summary
 from .trainer import Budget, Objective, fit, freeze
+from .watch import watchers
 from .world import render_scenes
 
 RECIPE_MINUTES = 25
@@ -116,8 +118,8 @@ def train_tiny(
         if progress:
             tqdm.write(f"{phase.name}\n{summary(model)}")
         done = fit(
-            objective, phase.batches, lr, budget, phase.name, log, phase.weight_decay, progress, checkpoints,
-            resume=at, notes={"settings": settings, "share": share, "record": record},
+            objective, phase.batches, lr, budget, phase.name, watchers(out, progress), phase.weight_decay,
+            checkpoints=checkpoints, resume=at, notes={"settings": settings, "share": share, "record": record},
         )  # fmt: skip
         at = None
         record["stages"][phase.name] = {
@@ -163,27 +165,20 @@ def recipe(model: Osprey, scenes: list[Scene], seed: int) -> Iterator[Phase]:
         yield Phase(stage.name, stage.minutes, partial(see, stage), partial(record_batches, scenes, stage, processor, seed))
 
 
-def osprey_loss(model: Osprey, batch: dict) -> torch.Tensor:
-    """Loss of one collated batch. The frozen encoder runs without a graph; padding on the right needs no attention mask."""
-    device = model.device
-    with torch.no_grad():
-        features = model.encoder(batch["images"].to(device))
-    return model(
-        masks=batch["masks"], features=features,
-        **{key: batch[key].to(device) for key in ("input_ids", "labels")},
-    ).loss
-
-
 def record_batches(
-    scenes: list[Scene], stage: Stage, processor: OspreyProcessor, seed: int, start: int = 0
+    scenes: list[Scene], stage: Stage, processor: OspreyProcessor, seed: int, start: int = 0, lane: int = 0, lanes: int = 1,
+    features: Callable | None = None,
 ) -> Iterator[dict]:
     """Endless batches of records drawn from the stage's mixture, a third of their masks roughened, from step `start` on."""
 
     def draw(rng: np.random.Generator) -> dict:
-        sample = processor.record(draw_record(scenes, stage.mixture, rng)[1])
+        sample = processor.record(draw_record(scenes, stage.mixture, rng)[1], features)
         return {**sample, "masks": roughen(sample["masks"], rng)}
 
-    return map(processor.collate, drawn_batches(draw, stage.batch_size, seed, start))
+    def together(samples: list[dict]) -> dict:
+        return processor.collate(samples) | {"ids": [sample["id"] for sample in samples]}
+
+    return ahead(lambda: map(together, drawn_batches(draw, stage.batch_size, seed, start, lane, lanes)))
 
 
 def run_record(seed: int, minutes: float, device: torch.device, scenes: int, model: Osprey) -> dict:

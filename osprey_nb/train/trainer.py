@@ -1,37 +1,35 @@
-"""The training loop: one optimizer, a cosine with warm-up, a budget, a log, checkpoints (notebook 07; paper section 3).
+"""The training loop, the same for every stage (notebook 07; paper section 3).
 
-    batches(step) ─► objective(batch) ─► backward ─► clip ─► AdamW ─► lr(progress) ─► log.jsonl ─► a checkpoint, when due
-                                                                          ▲
-                                                        steps or seconds spent, 0 … 1
+    batches(step) ─► objective(batch) ─► backward ─► clip ─► AdamW ─► lr(spent) ─► watchers ─► a checkpoint, when due
+                     × accumulate, × processes                         ▲
+                                                     steps or seconds spent, 0 … 1
 
-accelerate stands below: devices, precision, and what a checkpoint of weights, optimizer and random numbers is.
+accelerate stands below: devices, precision, several processes. Where a step takes several batches (`accumulate`, processes),
+each answer token weighs the same, whichever of them it stands in: so four processes train as one that accumulates four.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import math
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from accelerate import Accelerator
+from accelerate.utils import DistributedType, broadcast_object_list, reduce
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from .checkpoints import Checkpoints
+from .guards import fits_memory, guard, interrupts
+from .machines import launched
+from .state import State
+from .watch import Watcher, looking_on
 
 WARM_UP = 0.03
-CALM, LEAP = 3, 5  # a loss of more than 5 times the highest of the first 3 is no learning any more
-logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)  # it warns of tied weights at each checkpoint
+NORMS_EVERY = 10  # steps; gradient norms part by part
 
 
 @dataclass
@@ -47,10 +45,11 @@ class Budget:
 
 
 class Fitted(NamedTuple):
-    """The loss of every step, and the seconds they took."""
+    """The loss of every step, and the seconds they took. `weights` only where processes shared them out: all, in the first."""
 
     losses: list[float]
     seconds: float
+    weights: dict[str, Tensor] | None = None
 
 
 class Objective(nn.Module):
@@ -85,144 +84,123 @@ def learning(model: nn.Module) -> list[nn.Parameter]:
 
 def fit(
     objective: nn.Module,
-    batches: Callable[[int], Iterator],
+    batches: Callable[..., Iterator],
     lr: float | list[dict],
     budget: Budget,
     name: str,
-    log: Path | None = None,
+    watchers: Sequence[Watcher] = (),
     weight_decay: float = 0.0,
-    progress: bool = True,
+    accumulate: int = 1,
+    ema: float | None = None,
     checkpoints: Checkpoints | None = None,
     resume: Path | None = None,
     notes: dict | None = None,
 ) -> Fitted:
     """Minimise `objective(batch)` over its parameters that need a gradient, until the budget is spent.
 
-    `batches(step)` iterates over the batches from that step on: the same step gives the same batch, so a run can be resumed.
+    `batches(start=step)` iterates over the batches from that step on; a step has the same batch wherever one starts, or a run
+    could not be resumed.
     `lr` is the highest learning rate, or a list of AdamW's groups, {"params": …, "lr": …}, each with its own.
-    AdamW, cosine to zero after 3 % of warm-up, gradient norm clipped at 1; bf16 autocast where the device has it in hardware.
+    AdamW, cosine to zero after 3 % of warm-up, gradient norm clipped at 1; autocast to what the device multiplies in hardware.
+    A step takes `accumulate` batches in each process; then `batches` takes `lane` and `lanes` too: this one of so many streams,
+    which hold different samples. `ema`, 0.999 say, ends with the mean of the weights, older ones counting that much less.
     With `checkpoints` one is kept of the beginning, when one is due, and at Ctrl-C; `resume` is such a folder, of the same
     objective and budget; `notes` are kept in its state. Raises FloatingPointError at the first loss that is not finite or that
     leaps up, MemoryError for a batch that does not fit; the last checkpoint is then intact.
     """
-    parameters = learning(objective)
-    device = parameters[0].device
-    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if fast_bf16(device) else "no")
-    groups = lr if isinstance(lr, list) else [{"params": parameters, "lr": lr}]
+    device = learning(objective)[0].device
+    accelerator = launched(device, accumulate)
+    if ema is not None and accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        raise ValueError("ema needs whole weights in every process; FSDP and DeepSpeed share them out. Leave out ema.")
+    groups = lr if isinstance(lr, list) else [{"params": learning(objective), "lr": lr}]
     peaks = [group["lr"] for group in groups]
-    optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay, betas=(0.9, 0.98))
+    fused = device.type in ("cpu", "cuda")
+    optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay, betas=(0.9, 0.98), fused=fused)
     prepared, optimizer = accelerator.prepare(objective, optimizer)
-    losses: list[float] = []
-    before = 0.0
+    state = State(accelerator, prepared, optimizer, ema)
+    parameters, losses, before = learning(state.model), [], 0.0
     if resume is not None:
-        state = json.loads((resume / "state.json").read_text(encoding="utf-8"))
-        losses, before = state["losses"], state["seconds"]
-        accelerator.load_state(str(resume))
-    if log is not None:
-        keep_log(log, name, len(losses))
-    start, smooth = time.perf_counter() - before, None
+        losses, before = state.load(resume)
+
+    world, lanes = accelerator.num_processes, accumulate * accelerator.num_processes
+    mine = range(accelerator.process_index * accumulate, (accelerator.process_index + 1) * accumulate)
+    sources = [batches(start=len(losses), **({"lane": lane, "lanes": lanes} if lanes > 1 else {})) for lane in mine]
+    start, samples, waited = time.perf_counter() - before, 0, 0.0
 
     def save() -> None:
-        file.flush()
-        state = {"phase": name, "losses": losses, "seconds": time.perf_counter() - start, **(notes or {})}
-        checkpoints.save(lambda folder: accelerator.save_state(str(folder)), state)
+        facts = {"phase": name, "losses": losses, "seconds": time.perf_counter() - start, **(notes or {})}
+        write = partial(state.save, frozen=checkpoints.frozen)
+        checkpoints.save(write, facts, accelerator.is_main_process, accelerator.wait_for_everyone)
 
-    source = batches(len(losses))
-    bar = tqdm(total=100, desc=name, disable=not progress, bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}")
-    with bar, interrupts() as interrupted, open(log or os.devnull, "a", encoding="utf-8") as file:
+    with interrupts() as interrupted, looking_on(watchers if accelerator.is_main_process else (), name, len(losses)) as show:
+
+        def look() -> tuple[float, bool]:
+            """The share that is spent, and whether to stop: the first process decides for all. Saves when that is due."""
+            due = checkpoints is not None and len(losses) > 0 and (checkpoints.due or interrupted())
+            facts = [budget.progress(len(losses), time.perf_counter() - start), due, interrupted()]
+            spent, due, stop = broadcast_object_list(facts) if world > 1 else facts
+            if due:
+                save()
+            return spent, stop
+
         if checkpoints is not None and resume is None:
             save()
-        while (spent := budget.progress(len(losses), time.perf_counter() - start)) < 1:
+        spent, stop = look()
+        while spent < 1:
             share = min(1.0, spent / WARM_UP + 1e-3) * 0.5 * (1 + math.cos(math.pi * spent))
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = share * peak
-            with fits_memory():
-                loss = prepared(next(source))
-                value = loss.item()
-                guard(value, losses, name, max(peaks))
-                optimizer.zero_grad(set_to_none=True)
-                accelerator.backward(loss)
-            accelerator.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
+            asked = time.perf_counter()
+            taken = [next(source) for source in sources]
+            waited += time.perf_counter() - asked
+            weights = [weight(batch) for batch in taken]
+            answers, seen = reduce(torch.tensor([sum(weights), sum(map(rows, taken))], device=device), "sum").tolist()
+            loss, norms = torch.zeros((), device=device), {}
+            for batch, its in zip(taken, weights, strict=True):
+                with fits_memory(), accelerator.accumulate(prepared):
+                    part = prepared(batch) * (its * world / max(answers, 1))
+                    loss += part.detach()
+                    accelerator.backward(part * accumulate)  # accelerate divides by it
+                    if accelerator.sync_gradients:
+                        value = reduce(loss, "mean").item()
+                        guard(value, losses, name, max(peaks), taken)
+                        total = accelerator.clip_grad_norm_(parameters, 1.0)
+                        if len(losses) % NORMS_EVERY == 0:
+                            norms = part_norms(state.model, total)
+                    optimizer.step()
+                    optimizer.zero_grad()
+            state.average()
 
             losses.append(value)
-            smooth = value if smooth is None else 0.95 * smooth + 0.05 * value
-            entry = {"stage": name, "step": len(losses), "loss": round(value, 5), "lr": share * max(peaks)}
-            file.write(json.dumps(entry) + "\n")
-            bar.set_postfix_str(f"step {len(losses)} loss {smooth:.3f}")
-            bar.update(round(100 * min(spent, 1)) - bar.n)
-            if checkpoints is not None and (checkpoints.due or interrupted()):
-                save()
-            if interrupted():
+            samples += seen
+            show(
+                stage=name, step=len(losses), loss=value, lr=share * max(peaks), seconds=time.perf_counter() - start,
+                samples=samples, waited=waited, spent=spent, norms=norms,
+            )  # fmt: skip
+            spent, stop = look()
+            if stop:
                 kept = "" if checkpoints is None else "; a checkpoint is kept, --resume goes on from it"
                 raise KeyboardInterrupt(f"stopped at step {len(losses)} of {name}{kept}")
-    accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
-    accelerator.free_memory()
-    return Fitted(losses, time.perf_counter() - start)
+    whole = state.finish()
+    return Fitted(losses, time.perf_counter() - start, whole)
 
 
-def guard(value: float, losses: list[float], name: str, lr: float) -> None:
-    """Stop a run that has gone wrong: a loss that is no number, or one far above all of the first ones."""
-    calm = max(losses[:CALM], default=math.inf)
-    leapt = len(losses) >= CALM and value > LEAP * max(calm, 1.0)
-    if leapt or not math.isfinite(value):
-        before = f", after {calm:.4g} in the beginning" if leapt else ""
-        raise FloatingPointError(
-            f"{name}: the loss is {value:.4g} at step {len(losses)}{before}. Lower the learning rate ({lr:g}), or look at the "
-            f"batch: it is the first of batches({len(losses)})."
-        )
+def weight(batch) -> int:
+    """What a batch counts in the mean over several: its tokens with loss, or one."""
+    return int((batch["labels"][:, 1:] != -100).sum()) if isinstance(batch, dict) else 1
 
 
-@contextmanager
-def fits_memory() -> Iterator[None]:
-    """What torch says when memory runs out, with what to do."""
-    try:
-        yield
-    except RuntimeError as error:  # torch.OutOfMemoryError is one, and a CPU has no error of its own
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
-            raise
-        raise MemoryError(
-            f"A batch does not fit in memory ({str(error).splitlines()[0][:200]}). Take smaller batches, shorter texts (limit) "
-            "or smaller pictures."
-        ) from error
+def rows(batch) -> int:
+    """The samples of a batch."""
+    return len(batch["labels"] if isinstance(batch, dict) else batch)
 
 
-def keep_log(log: Path, name: str, steps: int) -> None:
-    """Leave out of a log what a resumed run will write again: this phase's lines after `steps`."""
-    if not log.exists():
-        return
-    kept = []
-    for line in log.read_text(encoding="utf-8").splitlines(keepends=True):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue  # the last line of a run that was killed
-        if entry["stage"] != name or entry["step"] <= steps:
-            kept.append(line)
-    log.write_text("".join(kept), encoding="utf-8")
-
-
-@contextmanager
-def interrupts() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C waits for the end of the step, so that a checkpoint can be kept; a second one stops at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    asked = []
-
-    def ask(*_):
-        asked.append(True)
-        signal.signal(signal.SIGINT, usual)
-
-    usual = signal.signal(signal.SIGINT, ask)
-    try:
-        yield lambda: bool(asked)
-    finally:
-        signal.signal(signal.SIGINT, usual)
-
-
-def fast_bf16(device: torch.device) -> bool:
-    """Does the hardware multiply bf16?"""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+def part_norms(model: nn.Module, total) -> dict[str, float]:
+    """The norm of the gradient of each part, before it was clipped to 1; `total` is that of all."""
+    grads: dict[str, list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            grads.setdefault(name.removeprefix("model.").split(".")[0], []).append(parameter.grad)
+    norms = {part: nn.utils.get_total_norm(found) for part, found in grads.items()}
+    norms = {part: float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm) for part, norm in norms.items()}
+    return {part: norm * max(float(total), 1.0) for part, norm in norms.items()}

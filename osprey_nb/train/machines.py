@@ -1,0 +1,44 @@
+"""Devices and processes: what accelerate is told (notebook 07; configs/ has the files for several GPUs)."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+
+logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)  # it warns of tied weights at each checkpoint
+
+
+def launched(device: torch.device, accumulate: int = 1) -> Accelerator:
+    """accelerate, as this process was started: alone, or one of several by `accelerate launch` or torchrun."""
+    accelerator = Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision=precision(device),
+        gradient_accumulation_steps=accumulate,
+        # a batch of captions has no regions: the mask extractor then has no gradient in one process, and has one in another
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    state = accelerator.state
+    if state.distributed_type == DistributedType.DEEPSPEED:  # it asks for a number, and uses it for its own loaders only
+        state.deepspeed_plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = 1
+    if state.distributed_type == DistributedType.MULTI_CPU and os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        # accelerate leaves FSDP to accelerators; what it calls works over gloo as well
+        state.fsdp_plugin, state.distributed_type = FullyShardedDataParallelPlugin(), DistributedType.FSDP
+    return accelerator
+
+
+def precision(device: torch.device) -> str:
+    """What to compute in: bf16 where the hardware multiplies it, fp16 on older GPUs, else float32 ("no")."""
+    if fast_bf16(device):
+        return "bf16"
+    return "fp16" if device.type == "cuda" else "no"
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Does the hardware multiply bf16?"""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
