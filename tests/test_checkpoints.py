@@ -119,6 +119,27 @@ def test_a_resumed_fit_is_the_same_to_the_last_bit(tmp_path, stop):
     assert [(x["step"], x["loss"], x["lr"]) for x in log] == [(x["step"], x["loss"], x["lr"]) for x in reference]
 
 
+def test_a_resumed_fit_keeps_adams_numbers_beside_their_weights(tmp_path):
+    def convolve(steps, resume=None, stop=None):
+        torch.manual_seed(0)
+        conv = torch.nn.Conv2d(3, 5, 3).to(memory_format=torch.channels_last)
+        objective = Objective(conv, lambda conv, batch: conv(batch).square().mean())
+
+        def draw(start):
+            for n in itertools.count(start):
+                if n == stop:
+                    raise ConnectionError
+                yield torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(n))
+
+        fit(objective, draw, 0.1, Budget(steps=steps), "conv", checkpoints=Checkpoints(tmp_path, seconds=0), resume=resume)
+        return conv.weight.detach()
+
+    whole = convolve(6)
+    with pytest.raises(ConnectionError):
+        convolve(6, stop=3)
+    assert torch.equal(convolve(6, resume=Checkpoints(tmp_path).newest()[0]), whole)
+
+
 def test_ctrl_c_ends_the_step_and_saves(tmp_path):
     def interrupted(start):
         for n in itertools.count(start):

@@ -70,7 +70,7 @@ class State:
         # Asked before its first step, torch would take a step of its own, and AdamW would count it.
         moments = {}
         if self.optimizer.state:
-            moments = get_optimizer_state_dict(self.model, self.optimizer, options=options)["state"]
+            moments = get_optimizer_state_dict(self.model, self.optimizer, options=options).get("state", {})  # first process
         if self.accelerator.is_main_process:
             save_file(weights, folder / WEIGHTS)
             numbers = {f"{name}/{key}": value for name, kept in moments.items() for key, value in kept.items()}
@@ -107,6 +107,10 @@ class State:
             for name, parameter in self.model.named_parameters():
                 if name not in kept:  # it had no gradient yet
                     self.optimizer.state.pop(parameter, None)
+                for key, value in self.optimizer.state.get(parameter, {}).items():
+                    if value.shape == parameter.shape and value.stride() != parameter.stride():
+                        # fused AdamW walks through memory: what belongs together must lie in one order (channels last, say)
+                        self.optimizer.state[parameter][key] = torch.empty_like(parameter).copy_(value)
         random = folder / RANDOM.format(self.accelerator.process_index)
         if random.exists():
             numbers = load_file(random)
