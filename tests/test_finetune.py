@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-import osprey_nb.train.finetune as module
+import osprey_nb.train.run as module
 from osprey_nb import Osprey
 from osprey_nb.cli import main
 from osprey_nb.data.mixture import Mixture
@@ -58,7 +58,7 @@ def test_it_learns_new_words_and_says_so(folder, tmp_path, capsys, few_steps):
     before, after = (result[when]["held out"] for when in ("before", "after"))
     assert before["same"]["value"] == 0 and after["same"]["value"] == 1 and after["loss"] < before["loss"] / 5
     assert {example["said"] for example in after["examples"]} <= {"a zorp", "a mirk"}
-    assert "8 records to learn from, 2 held out" in printed
+    assert "fine-tuning, 8 records" in printed
     assert re.search(r"encoder +1,222,240  frozen", printed)
     assert "after, held out" in printed and "100.0%" in printed and "true    a " in printed
     model = Osprey.from_pretrained(tmp_path / "out")

@@ -6,25 +6,22 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..data.collate import Report, batches, fitted
+from ..data.collate import fitted
 from ..data.mixture import Mixture
 from ..data.record import REGION
 from ..evaluate.metrics import interval
 from ..model import Osprey
 from .checkpoints import Checkpoints
-from .stages import Stage, begin, osprey_loss, summary
-from .trainer import Budget, Objective, fit
-from .watch import watchers
+from .run import How, finish, learn, refuse_a_model
+from .runs import facts, files
+from .stages import Stage, osprey_loss
+from .trainer import Budget
 
 ASKED = 40  # records of each split that are asked about; more would take longer than the training
 EXAMPLES = 6
@@ -34,7 +31,7 @@ LEARNING_RATE = 5e-4
 def finetune(
     model: Osprey, records: Mixture, out: str | Path, minutes: float = 5, held_out: float = 0.2, seed: int = 0,
     lr: float = LEARNING_RATE, batch_size: int = 4, limit: int | None = None, strict: bool = False, resume: bool = False,
-    progress: bool = True,
+    command: str = "", progress: bool = True,
 ) -> dict:
     """Train the projector, the mask extractor and the LLM on `records`, and save to `out`. Returns what `run.json` holds.
 
@@ -43,8 +40,7 @@ def finetune(
     with other settings, FileExistsError when `out` already holds a model, FileNotFoundError when there is nothing to resume.
     """  # fmt: skip
     out = Path(out)
-    if (out / "model.safetensors").exists():
-        raise FileExistsError(f"{out} already holds a model. Give another folder with --out, or remove it.")
+    refuse_a_model(out)
     if not 0 < held_out < 1:
         raise ValueError(f"held_out is {held_out}; it is a share, above 0 and below 1")
     if minutes <= 0:
@@ -63,34 +59,24 @@ def finetune(
     }  # fmt: skip
     checkpoints = Checkpoints(out / "checkpoints", keep=1)
     at, state = checkpoints.to_resume(settings) if resume else (None, {})
-    out.mkdir(parents=True, exist_ok=True)
 
     def ask() -> dict:
         model.eval()
         return {name: measure(model, chosen, seed) for name, chosen in asked.items()}
 
     before = state.get("before") or ask()
-    stage = Stage("fine-tuning", dict.fromkeys(("projector", "mask_extractor", "llm"), lr), "", batch_size)
+    stage = Stage("fine-tuning", dict.fromkeys(("projector", "mask_extractor", "llm"), lr), "", batch_size, minutes=minutes)
     torch.manual_seed(seed)
-    report = Report()
-    source = partial(batches, training, model.processor, batch_size, seed, limit, strict=strict, report=report, epochs=None)
-    groups = begin(model, stage)
-    if progress:
-        print(f"{len(training):,} records to learn from, {count:,} held out\n{summary(model)}")
-    done = fit(
-        Objective(model, osprey_loss), source, groups, Budget(seconds=60 * minutes), stage.name, watchers(out, progress),
-        checkpoints=checkpoints, resume=at,
-        notes={"settings": settings, "before": before},
+    done, report = learn(
+        model, stage, training, Budget(seconds=60 * minutes), out, How(limit=limit, strict=strict), seed, checkpoints, at,
+        {"settings": settings, "before": before}, progress,
     )  # fmt: skip
-    after = ask()
-    model.requires_grad_(True).save_pretrained(out)
-    result = {
-        "date": time.strftime("%Y-%m-%d"), "seed": seed, "minutes": round(done.seconds / 60, 2), "steps": len(done.losses),
+    result = facts(model, seed, command) | {
+        "data": files(records), "minutes": round(done.seconds / 60, 2), "steps": len(done.losses),
         "records": {name: len(chosen) for name, chosen in splits.items()}, "dropped": report.dropped,
-        "before": before, "after": after,
+        "before": before, "after": ask(),
     }  # fmt: skip
-    (out / "run.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    shutil.rmtree(checkpoints.folder)
+    finish(out, result, checkpoints)
     return result
 
 

@@ -1,5 +1,6 @@
-"""Compare runs (notebook 07): `osprey-nb runs PATH …`.
+"""What is written down of a run, and runs compared (notebook 07): `osprey-nb runs PATH …`.
 
+    facts, files ──> run.json
     run folders ──► find_runs ──► Run: run.json, log.jsonl ─┬─ table ────────> one line for each run
                                                             ├─ differences ──> the settings that are not the same in all
                                                             └─ plot ─────────> a PNG with the smoothed losses
@@ -7,14 +8,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import platform
+import subprocess
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+import transformers
+
+from ..data.mixture import Mixture
 from ..diagrams import runs_figure
 from ..diagrams.training import calm
+from ..doctor import processor_name
+from ..model import Osprey
 from ..viz import to_png
+from .checkpoints import sha256
 
 RECORD, LOG = "run.json", "log.jsonl"
 NEEDED = {"stage": str, "step": int, "loss": float | int, "lr": float | int}  # of a line of the log
@@ -54,6 +67,36 @@ class Run:
             stage = self.entries[-1]["stage"]
             return float(calm([entry["loss"] for entry in self.entries if entry["stage"] == stage])[-1])
         return next((stage.get("last_loss") for stage in reversed(_stages(self.record).values())), None)
+
+
+def facts(model: Osprey, seed: int, command: str) -> dict:
+    """What somebody needs to repeat a run, whatever was trained: command, code, machine, versions, sizes."""
+    try:
+        describe = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+        commit = subprocess.run(describe, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        commit = ""
+    device = torch.cuda.get_device_name() if model.device.type == "cuda" else processor_name()
+    return {
+        "command": command, "date": time.strftime("%Y-%m-%d"), "commit": commit or None, "seed": seed,
+        "machine": {
+            "device": device, "cores": os.cpu_count(), "system": platform.system(), "python": platform.python_version(),
+        },
+        "torch": torch.__version__, "transformers": transformers.__version__,
+        "config": json.loads(model.config.to_json_string()),
+        "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in model.parts.items()},
+    }  # fmt: skip
+
+
+def files(records: Mixture) -> dict[str, str]:
+    """The fingerprint of each annotation file, and of which rows are taken of all."""
+    prints = {str(reader.file): fingerprint(reader.file) for reader in records.readers}
+    return prints | {"rows": hashlib.sha256(records.entries.tobytes()).hexdigest()[:16]}
+
+
+def fingerprint(path: Path) -> str:
+    """The first 16 letters of a file's SHA-256."""
+    return sha256(path)[:16]
 
 
 def find_runs(paths: Iterable[str | Path]) -> list[Run]:

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from ..model import Osprey
+from .lora import add_lora
 from .trainer import freeze
 
-BYTES = {"weights": 4, "gradients": 4, "optimizer": 8}  # for a parameter in float32; AdamW keeps two numbers
+LEARNING_BYTES = 4 + 8  # of a weight that learns: its gradient, and the two numbers that AdamW keeps
 
 
 @dataclass(frozen=True)
@@ -67,15 +68,23 @@ EYES_MINUTES, LESSONS_MINUTES, WORDS_MINUTES = 6.5, 1.3, 3.5
 LESSONS = {"describe_short": 3, "instances": 1, "part_level": 1}
 
 
-def begin(model: Osprey, stage: Stage) -> list[dict]:
+def begin(model: Osprey, stage: Stage, lora: int | None = None) -> list[dict]:
     """Freeze all but what the stage trains. Returns AdamW's groups of parameters, each with its learning rate.
 
-    Raises ValueError for a stage that trains nothing, or a part that there isn't.
+    With `lora` the LLM learns through adapters of that rank only. Raises ValueError for a stage that trains nothing, or a part
+    that there isn't.
     """
     if unknown := set(stage.trains) - set(model.parts):
         raise ValueError(f"{stage.name} trains {', '.join(sorted(unknown))}; the parts are {', '.join(model.parts)}.")
+    if lora is not None and "llm" not in stage.trains:
+        raise ValueError(f"{stage.name} does not train the LLM, so there is nothing for LoRA to do; leave it out.")
     freeze(model, [model.parts[part] for part in stage.trains])
-    return [{"params": list(model.parts[part].parameters()), "lr": rate} for part, rate in stage.trains.items()]
+    if lora is not None:
+        add_lora(model.llm, lora)
+    return [
+        {"params": [x for x in model.parts[part].parameters() if x.requires_grad], "lr": rate}
+        for part, rate in stage.trains.items()
+    ]
 
 
 def osprey_loss(model: Osprey, batch: dict) -> Tensor:
@@ -93,12 +102,14 @@ def osprey_loss(model: Osprey, batch: dict) -> Tensor:
 
 def summary(model: Osprey) -> str:
     """Which parts of a model learn, how many numbers they are, and what that takes in memory, activations not counted."""
-    lines, total, learnt = [], 0, 0
+    lines, total, learnt, memory = [], 0, 0, 0
     for name, part in model.parts.items():
-        count = sum(x.numel() for x in part.parameters())
-        learning = sum(x.numel() for x in part.parameters() if x.requires_grad)
+        weights = list(part.parameters())
+        count, learning = (sum(x.numel() for x in chosen) for chosen in (weights, [x for x in weights if x.requires_grad]))
         total, learnt = total + count, learnt + learning
-        lines.append(f"  {name:16}{count:>15,}  {'learns' if learning else 'frozen'}")
-    memory = BYTES["weights"] * total + (BYTES["gradients"] + BYTES["optimizer"]) * learnt
-    lines.append(f"  {'together':16}{total:>15,}  {learnt / total:.1%} learn; {memory / 2**20:,.0f} MiB in float32")
+        memory += sum(x.numel() * x.element_size() for x in weights) + LEARNING_BYTES * learning
+        state = "frozen" if not learning else "learns" if learning == count else f"{learning:,} learn"
+        lines.append(f"  {name:16}{count:>15,}  {state}")
+    needed = f"{memory / 2**20:,.0f} MiB with gradients and AdamW"
+    lines.append(f"  {'together':16}{total:>15,}  {learnt / total:.1%} learn; {needed}")
     return "\n".join(lines)

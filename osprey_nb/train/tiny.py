@@ -6,11 +6,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-import platform
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,14 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import transformers
 from torch import nn
 from tqdm.auto import tqdm
 
 from ..config import OspreyConfig
 from ..data.collate import ahead
 from ..data.scenes import Scene
-from ..doctor import processor_name
 from ..model import Osprey
 from ..processor import OspreyProcessor
 from .augment import roughen
@@ -34,6 +30,8 @@ from .bridge import bridge
 from .checkpoints import Checkpoints
 from .contrast import RegionCLIP, region_batches
 from .language import draw_record, drawn_batches, text_batches, text_loss, train_tokenizer
+from .machines import compile_layers, needs_a_compiler
+from .runs import RECORD, facts
 from .stages import EYES_MINUTES, LESSONS, LESSONS_MINUTES, TINY, WORDS_MINUTES, Stage, begin, osprey_loss, summary
 from .trainer import Budget, Objective, fit, freeze
 from .watch import watchers
@@ -65,13 +63,15 @@ def train_tiny(
     device: str | None = None,
     steps: int | None = None,
     resume: bool = False,
+    compile: bool = False,
     checkpoint_seconds: float = 120,
     progress: bool = True,
 ) -> Osprey:
     """Train the tiny preset from nothing and save it to `out`, in `minutes` of wall time (drawing the scenes included).
 
-    `steps` replaces the clock by that many steps in every phase: the same weights every time, for tests. Checkpoints stand in
-    `out/checkpoints` until the end; `resume` goes on from the newest. Raises ValueError for a budget that is too short and for
+    `steps` replaces the clock by that many steps in every phase: the same weights every time, for tests. `compile` makes faster
+    code of the LLM's layers first, which takes half a minute and a C++ compiler. Checkpoints stand in `out/checkpoints` until
+    the end; `resume` goes on from the newest. Raises ValueError for a budget that is too short and for
     a resume with other settings, FileExistsError when `out` already holds a model, FileNotFoundError for nothing to resume.
     """
     started = time.perf_counter()
@@ -87,9 +87,12 @@ def train_tiny(
     if (out / "model.safetensors").exists():
         raise FileExistsError(f"{out} already holds a model. Give another folder with --out, or remove it.")
     checkpoints, log = Checkpoints(out / "checkpoints", seconds=checkpoint_seconds), out / "log.jsonl"
+    if compile:
+        needs_a_compiler(device)
     config = OspreyConfig.preset("tiny")
     settings = {
         "seed": seed, "minutes": minutes, "steps": steps, "stages": repr((LESSONS, TINY)), "config": config.to_json_string(),
+        "compile": compile,
     }
     at, state = checkpoints.to_resume(settings) if resume else (None, {})
     if not resume:
@@ -104,13 +107,18 @@ def train_tiny(
     model.processor = OspreyProcessor(config, tokenizer)
     torch.nn.init.normal_(model.get_input_embeddings().weight, std=WORD_STD)
     model.to(device, memory_format=torch.channels_last)
+    if compile:
+        compile_layers(model.llm)
     phases = list(recipe(model, scenes, seed))
 
     spent_minutes = (time.perf_counter() - started) / 60
     share = state.get("share", (minutes - spent_minutes - REST_MINUTES) / sum(phase.minutes for phase in phases))
     if steps is None and share < LEAST_SHARE:
         raise ValueError(f"Drawing the scenes took {spent_minutes:.1f} minutes: too few of {minutes:g} are left.")
-    record = state.get("record") or run_record(seed, minutes, device, len(scenes), model)
+    command = f"osprey-nb train tiny --minutes {minutes:g} --seed {seed}" + " --compile" * compile
+    record = state.get("record") or facts(model, seed, command) | {
+        "budget_minutes": minutes, "scenes": len(scenes), "data": {"scenes": look_of(scenes)}, "stages": {},
+    }  # fmt: skip
     first = next((i for i, phase in enumerate(phases) if phase.name == state.get("phase")), 0)
     for phase in phases[first:]:
         budget = Budget(steps=steps) if steps else Budget(seconds=60 * phase.minutes * share)
@@ -131,7 +139,7 @@ def train_tiny(
     trained = sum(stage["minutes"] for stage in record["stages"].values())
     record["minutes"] = round(max(trained, (time.perf_counter() - started) / 60), 2)  # a resumed run has more behind it
     model.half().save_pretrained(out)
-    (out / "run.json").write_text(json.dumps(record, indent=1) + "\n")
+    (out / RECORD).write_text(json.dumps(record, indent=1) + "\n")
     shutil.rmtree(checkpoints.folder)
     return Osprey.from_pretrained(out)
 
@@ -181,21 +189,9 @@ def record_batches(
     return ahead(lambda: map(together, drawn_batches(draw, stage.batch_size, seed, start, lane, lanes)))
 
 
-def run_record(seed: int, minutes: float, device: torch.device, scenes: int, model: Osprey) -> dict:
-    """What somebody needs to repeat a run."""
-    try:
-        describe = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
-        commit = subprocess.run(describe, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
-    except OSError:
-        commit = ""
-    return {
-        "command": f"osprey-nb train tiny --minutes {minutes:g} --seed {seed}",
-        "date": time.strftime("%Y-%m-%d"), "commit": commit or None, "seed": seed, "budget_minutes": minutes,
-        "machine": {
-            "device": torch.cuda.get_device_name() if device.type == "cuda" else processor_name(), "cores": os.cpu_count(),
-            "system": platform.system(), "python": platform.python_version(),
-        },
-        "torch": torch.__version__, "transformers": transformers.__version__, "scenes": scenes,
-        "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in model.parts.items()},
-        "stages": {},
-    }
+def look_of(scenes: list[Scene]) -> str:
+    """The fingerprint of all pictures."""
+    digest = hashlib.sha256()
+    for scene in scenes:
+        digest.update(scene.image.tobytes())
+    return digest.hexdigest()[:16]
