@@ -7,7 +7,7 @@ import os
 import shutil
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch import nn
 
@@ -28,7 +28,8 @@ def launched(device: torch.device, accumulate: int = 1) -> Accelerator:
         state.deepspeed_plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = 1
     if state.distributed_type == DistributedType.MULTI_CPU and os.environ.get("ACCELERATE_USE_FSDP") == "true":
         # accelerate leaves FSDP to accelerators; what it calls works over gloo as well
-        state.fsdp_plugin, state.distributed_type = FullyShardedDataParallelPlugin(), DistributedType.FSDP
+        state.fsdp_plugin = FullyShardedDataParallelPlugin()
+        state.distributed_type = PartialState().distributed_type = DistributedType.FSDP
     return accelerator
 
 

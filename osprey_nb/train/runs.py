@@ -129,7 +129,7 @@ def differences(runs: Sequence[Run]) -> dict[str, list]:
 
 def table(runs: Sequence[Run]) -> str:
     """A line for each run: name, date, machine, seed, steps, minutes, last smoothed loss, commit, and what else differs."""
-    differing = {key: values for key, values in differences(runs).items() if key not in SHOWN}
+    differing = {key: values for key, values in differences(runs).items() if key not in SHOWN and not key.startswith("config.")}
     differing = dict(sorted(differing.items(), key=lambda item: item[1].count(None)))  # first what most runs have
     rows = [("run", "date", "machine", "seed", "steps", "minutes", "loss", "commit", "what differs")]
     for i, run in enumerate(runs):

@@ -1,4 +1,4 @@
-"""Train the tiny model for a few steps: `train_together.py OUT STEPS ACCUMULATE [RESUME]`, alone or as one of several processes.
+"""`train_together.py OUT STEPS ACCUMULATE [RESUME]`: a few steps of the tiny model, alone or as one of several processes.
 
 The losses go to OUT/losses.json, the weights to OUT/model, checkpoints to OUT/checkpoints.
 """
@@ -14,6 +14,7 @@ from accelerate import PartialState
 from osprey_nb import Osprey
 from osprey_nb.data.scenes import make_scene
 from osprey_nb.train.checkpoints import Checkpoints
+from osprey_nb.train.run import save
 from osprey_nb.train.stages import TINY, begin, osprey_loss
 from osprey_nb.train.tiny import record_batches
 from osprey_nb.train.trainer import Budget, Objective, fit
@@ -31,7 +32,6 @@ done = fit(
     Budget(steps=steps), stage.name, accumulate=accumulate, checkpoints=checkpoints,
     resume=Path(sys.argv[4]) if len(sys.argv) > 4 else None,
 )  # fmt: skip
+save(model, done, out / "model", merged=False)
 if PartialState().is_main_process:
-    weights = {} if done.weights is None else {"state_dict": {k.removeprefix("model."): v for k, v in done.weights.items()}}
-    model.save_pretrained(out / "model", **weights)
     (out / "losses.json").write_text(json.dumps(done.losses))
