@@ -16,8 +16,10 @@ from osprey_nb.data.scenes import HELD_OUT, make_scene
 from osprey_nb.train import tiny
 from osprey_nb.train.augment import roughen
 from osprey_nb.train.bridge import bridge
+from osprey_nb.train.checkpoints import Checkpoints
 from osprey_nb.train.contrast import RegionCLIP, groups_without_repeats, region_batches
 from osprey_nb.train.language import drawn_batches, region_words, text_batches, text_loss, word_counts
+from osprey_nb.train.machines import compile_layers
 from osprey_nb.train.stages import LESSONS, PAPER, TINY, Stage, begin, osprey_loss, summary
 from osprey_nb.train.tiny import record_batches, train_tiny
 from osprey_nb.train.trainer import Budget, Objective, fit, freeze
@@ -299,3 +301,108 @@ def test_the_summary_counts_what_learns(run):
     assert re.search(rf"mask_extractor\s+{counts['mask_extractor']:,}  learns", text)
     assert re.search(rf"llm\s+{counts['llm']:,}  frozen", text)
     assert f"{learnt / total:.1%} learn; {(4 * total + 12 * learnt) / 2**20:,.0f} MiB" in text
+
+
+@pytest.mark.parametrize("family", ["tiny", "qwen2", "gemma3", "gpt_neox", "gemma2"])
+def test_answer_loss_is_the_loss_of_the_whole(run, scenes, family):
+    from transformers import AutoConfig
+
+    model = Osprey.from_pretrained(run[1])
+    if family != "tiny":
+        sizes = {"hidden_size": 192, "intermediate_size": 64, "num_hidden_layers": 2, "vocab_size": 1024}
+        sizes["num_attention_heads"] = 2
+        more = {"num_key_value_heads": 2, "head_dim": 96} if family != "gpt_neox" else {}
+        name = {"gemma3": "gemma3_text"}.get(family, family)
+        config = model.config
+        config.text_config = AutoConfig.for_model(name, **sizes, **more)
+        model = Osprey(config).eval()
+    batch = next(record_batches(scenes, TINY[-1], run[0].processor, 4))
+    batch.pop("ids")
+    with torch.no_grad():
+        torch.testing.assert_close(osprey_loss(model, batch), model(**batch).loss, atol=2e-5, rtol=2e-5)
+
+
+def test_a_step_of_pieces_is_the_step_of_the_whole(run, scenes):
+    stage = TINY[-1]
+
+    def pieces(start, lane=0, lanes=1):
+        whole = list(itertools.islice(record_batches(scenes, stage, run[0].processor, 5), 2))
+        if lanes == 1:
+            while True:
+                yield whole[start]
+        yield whole[lane]
+
+    model = Osprey.from_pretrained(run[1])
+    losses = fit(Objective(model, osprey_loss), pieces, begin(model, stage), Budget(steps=1), "two", accumulate=2).losses
+    model = Osprey.from_pretrained(run[1])
+    begin(model, stage)
+    counts, values = [], []
+    for batch in itertools.islice(record_batches(scenes, stage, model.processor, 5), 2):
+        values.append(float(osprey_loss(model, batch)))
+        counts.append(int((batch["labels"][:, 1:] != -100).sum()))
+    assert counts[0] != counts[1]
+    assert losses[0] == pytest.approx(np.average(values, weights=counts), rel=2e-2)  # bf16 where the machine has it
+
+
+def test_lanes_share_out_what_there_is(run, scenes):
+    def ids(lane, lanes, count):
+        source = record_batches(scenes, TINY[-1], run[0].processor, 6, lane=lane, lanes=lanes)
+        return [tuple(batch["input_ids"].flatten().tolist()) for batch in itertools.islice(source, count)]
+
+    alone, first, second = ids(0, 1, 16), ids(0, 2, 8), ids(1, 2, 8)
+    assert sorted(first + second) == sorted(alone) and not set(first) & set(second)
+
+
+def test_the_guard_names_the_samples(run, scenes):
+    model = Osprey.from_pretrained(run[1])
+    stage = TINY[1]
+    objective = Objective(model, lambda model, batch: osprey_loss(model, batch) * math.nan)
+    batches = partial(record_batches, scenes, stage, model.processor, 0)
+    wanted = next(batches())["ids"]
+    with pytest.raises(FloatingPointError, match="its samples are " + ", ".join(map(re.escape, wanted))):
+        fit(objective, batches, begin(model, stage), Budget(steps=1), stage.name)
+
+
+def test_ema_ends_with_the_mean_of_the_weights(tmp_path):
+    def run(ema, steps=4, resume=None, stop=None):
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(2, 1, bias=False)
+        objective = Objective(layer, lambda layer, batch: layer(batch).square().mean())
+        seen = []
+
+        def batches(start):
+            for n in itertools.count(start):
+                seen.append(layer.weight.detach().clone())
+                if n == stop:
+                    raise ConnectionError
+                yield torch.full((3, 2), 1.0 + n)
+
+        fit(objective, batches, 0.1, Budget(steps=steps), "ema", ema=ema, resume=resume,
+            checkpoints=Checkpoints(tmp_path / str(ema), seconds=0))  # fmt: skip
+        return layer.weight.detach(), seen
+
+    plain, weights = run(None)
+    mean = weights[0]
+    for weight in [*weights[1:], plain]:
+        mean = 0.5 * mean + 0.5 * weight
+    averaged, _ = run(0.5)
+    assert torch.allclose(averaged, mean) and not torch.allclose(averaged, plain)
+    with pytest.raises(ConnectionError):
+        run(0.5, stop=2)
+    assert torch.equal(run(0.5, resume=Checkpoints(tmp_path / "0.5").newest()[0])[0], averaged)
+
+
+def test_compiled_layers_say_the_same(run, scenes):
+    model = Osprey.from_pretrained(run[1])
+    batch = next(record_batches(scenes, TINY[-1], model.processor, 2))
+    with torch.no_grad():
+        plain = osprey_loss(model, batch)
+        compile_layers(model.llm)
+        torch.testing.assert_close(osprey_loss(model, batch), plain, atol=1e-4, rtol=1e-4)
+
+
+def test_without_a_compiler_it_says_so_before_work_begins(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ValueError, match="needs a C\\+\\+ compiler"):
+        train_tiny(out=tmp_path / "x", compile=True, steps=1, device="cpu", progress=False)
+    assert not (tmp_path / "x").exists()
