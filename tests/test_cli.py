@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ from PIL import Image
 
 import osprey_nb
 from osprey_nb import cli, doctor
+from osprey_nb.cli import describing
 from osprey_nb.data.scenes import make_scene
 from osprey_nb.train.language import train_tokenizer
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +103,7 @@ def test_a_command_line_that_cannot_be_read(argv, words, capsys):
 @pytest.mark.parametrize("in_a_clone", [True, False])
 def test_demo(folder, tmp_path, capsys, monkeypatch, in_a_clone):
     if not in_a_clone:
-        monkeypatch.setattr(cli, "ROOT", tmp_path)
+        monkeypatch.setattr(describing, "ROOT", tmp_path)
     out = tmp_path / "demo.png"
     assert cli.main(["demo", "3", "--out", str(out), "--model", str(folder)]) == 0
     printed = capsys.readouterr().out
@@ -131,7 +135,7 @@ def test_train_passes_its_options_on(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(tiny, "train_tiny", lambda **options: calls.append(options))
     argv = ["train", "tiny", "--minutes", "3", "--out", str(tmp_path), "--seed", "4", "--device", "cpu"]
     assert cli.main(argv) == 0
-    assert calls == [{"minutes": 3.0, "out": tmp_path, "seed": 4, "device": "cpu", "resume": False}]
+    assert calls == [{"minutes": 3.0, "out": tmp_path, "seed": 4, "device": "cpu", "resume": False, "compile": False}]
     assert f"osprey-nb eval {tmp_path}" in capsys.readouterr().out
 
 
@@ -152,19 +156,19 @@ def test_fetch(monkeypatch, tmp_path, capsys):
 
 def test_lab_opens_the_first_notebook_on_this_machine_only(monkeypatch, tmp_path, capsys):
     calls = []
-    monkeypatch.setattr(cli.subprocess, "call", lambda command: calls.append(command) or 0)
+    monkeypatch.setattr(describing.subprocess, "call", lambda command: calls.append(command) or 0)
     assert cli.main(["lab", "--no-browser"]) == 0
     command = calls[0]
     assert command[:3] == [sys.executable, "-m", "jupyterlab"] and command[-1] == "--no-browser"
     assert "--ip=127.0.0.1" in command and any(word.endswith("=/lab/tree/notebooks/00_first_look.ipynb") for word in command)
     assert not any("token" in word for word in command)
     for user, wanted in ((0, True), (1000, False)):  # JupyterLab refuses root unless told; in a container one is root
-        monkeypatch.setattr(cli.os, "geteuid", lambda user=user: user)
+        monkeypatch.setattr(describing.os, "geteuid", lambda user=user: user)
         capsys.readouterr()
         cli.main(["lab"])
         assert ("--allow-root" in calls[-1]) == wanted == ("you are root" in capsys.readouterr().err)
 
-    monkeypatch.setattr(cli, "ROOT", tmp_path)
+    monkeypatch.setattr(describing, "ROOT", tmp_path)
     assert "make lab" in fails(capsys, "lab")
 
 
@@ -190,3 +194,48 @@ def test_the_installed_script(picture):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("osprey-nb: the box of region 1") and done.stderr.count("\n") == 1
+
+
+def test_a_stage_of_the_paper_on_own_records(folder, tmp_path, capsys):
+    data = ["osprey_short_form.json", "--images", "images"]
+    data = [str(ROOT / "data_samples" / data[0]), "--images", str(ROOT / "data_samples" / data[2])]
+    base = ["train", "stage2", *data, "--from", str(folder), "--batch-size", "4", "--limit", "8", "--workers", "0"]
+    out = tmp_path / "two"
+    assert cli.main([*base, "--out", str(out), "--accumulate", "2", "--cache", str(tmp_path / "cache"), "--ema", "0.5",
+                     "--gradient-checkpointing"]) == 0  # fmt: skip
+    printed = capsys.readouterr()
+    assert "wrote" in printed.out and "4 steps" in printed.out and "mask_extractor" in printed.out
+    assert "8 pictures" in printed.err + printed.out and list((tmp_path / "cache").glob("*/features.f16"))
+    record = json.loads((out / "run.json").read_text())
+    assert record["steps"] == 4 and record["records"] == 8 and record["trains"] == {"mask_extractor": 2e-5}  # 2 epochs
+    assert record["how"]["accumulate"] == 2 and len(record["data"]) == 2 and record["config"]["vision_config"]
+    assert not (out / "checkpoints").exists() and list((out / "tensorboard").rglob("events*"))
+    before, after = (osprey_nb.Osprey.from_pretrained(path).state_dict() for path in (folder, out))
+    assert {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])} == {"mask_extractor"}
+
+    three = tmp_path / "three"
+    lora = ["train", "stage3", *data, "--from", str(out), "--batch-size", "4", "--limit", "8", "--epochs", "1", "--lr", "1e-3",
+            "--lora", "4", "--four-bit", "--workers", "0", "--out", str(three)]  # fmt: skip
+    assert cli.main(lora) == 0
+    assert osprey_nb.Osprey.from_pretrained(three).llm.model.layers[0].mlp.up_proj.weight.dtype == torch.float32
+    capsys.readouterr()
+    assert cli.main(["runs", str(tmp_path), "--plot", str(tmp_path / "runs.png")]) == 0
+    table = capsys.readouterr().out
+    assert "two" in table and "three" in table and Image.open(tmp_path / "runs.png").format == "PNG"
+    assert cli.main(["runs", str(tmp_path), "--json"]) == 0
+    assert {json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()} == {"two", "three"}
+
+
+def test_what_a_stage_cannot_be_run_with(folder, tmp_path, capsys):
+    data = [str(ROOT / "data_samples" / "osprey_short_form.json"), "--images", str(ROOT / "data_samples" / "images")]
+    base = ["--from", folder, "--out", tmp_path / "x"]
+    for more, message in (
+        (["--batch-size", "3", "--accumulate", "2"], "a batch of 3 can't be shared out"),
+        (["--four-bit"], "give lora a rank"), (["--ema", "1"], "ema is 1.0"), (["--accumulate", "0"], "accumulate is 0"),
+        (["--lora", "4"], "does not train the LLM"), (["--resume"], "no checkpoint"), (["--limit", "0"], "limit is 0"),
+        (["--epochs", "1", "--minutes", "1"], "give one of them"),
+    ):  # fmt: skip
+        assert message in fails(capsys, "train", "stage2", *data, *base, *more), more
+    assert "names what is not there" in fails(capsys, "train", "stage2", "--images", tmp_path, *base)
+    assert "already holds a model" in fails(capsys, "train", "stage2", *data, "--from", folder, "--out", folder)
+    assert "no run at" in fails(capsys, "runs", tmp_path / "none")

@@ -28,7 +28,7 @@ def lab(arguments: argparse.Namespace) -> int:
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    from . import viz
+    from .. import viz
 
     name, image, masks, drawn = _demo_picture(arguments.number)
     model = load_model(arguments.model)

@@ -129,7 +129,12 @@ def differences(runs: Sequence[Run]) -> dict[str, list]:
 
 def table(runs: Sequence[Run]) -> str:
     """A line for each run: name, date, machine, seed, steps, minutes, last smoothed loss, commit, and what else differs."""
-    differing = {key: values for key, values in differences(runs).items() if key not in SHOWN and not key.startswith("config.")}
+    known = [run.record for run in runs if run.record]
+
+    def told_of_all(key: str) -> bool:  # what a run of an older release does not say at all is no setting that differs
+        return "." not in key or all(key.split(".")[0] in record for record in known)
+
+    differing = {key: values for key, values in differences(runs).items() if key not in SHOWN and told_of_all(key)}
     differing = dict(sorted(differing.items(), key=lambda item: item[1].count(None)))  # first what most runs have
     rows = [("run", "date", "machine", "seed", "steps", "minutes", "loss", "commit", "what differs")]
     for i, run in enumerate(runs):

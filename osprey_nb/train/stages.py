@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..model import Osprey
 from .lora import add_lora
-from .trainer import freeze
+from .trainer import learning
 
 LEARNING_BYTES = 4 + 8  # of a weight that learns: its gradient, and the two numbers that AdamW keeps
 
@@ -78,9 +78,14 @@ def begin(model: Osprey, stage: Stage, lora: int | None = None) -> list[dict]:
         raise ValueError(f"{stage.name} trains {', '.join(sorted(unknown))}; the parts are {', '.join(model.parts)}.")
     if lora is not None and "llm" not in stage.trains:
         raise ValueError(f"{stage.name} does not train the LLM, so there is nothing for LoRA to do; leave it out.")
-    freeze(model, [model.parts[part] for part in stage.trains])
-    if lora is not None:
-        add_lora(model.llm, lora)
+    model.requires_grad_(False).eval()
+    for part in stage.trains:
+        module = model.parts[part].train()
+        if part == "llm" and lora is not None:
+            add_lora(module, lora)
+        else:
+            module.requires_grad_(True)
+    learning(model)
     return [
         {"params": [x for x in model.parts[part].parameters() if x.requires_grad], "lr": rate}
         for part, rate in stage.trains.items()
