@@ -1,6 +1,8 @@
 """`make bench`: how fast the tiny model trains and describes here, against the naive way. Writes results/<machine>.json.
 
-training    one step of each stage, forward and backward: samples a second
+training    each stage of the tiny recipe: samples a second, and the share of time spent waiting for data; a plain loop
+            against ours, then with the frozen encoder's features cached, then with the LLM's layers compiled
+cached      a step of a `small`-shaped model: from pictures, and from cached features
 describe    k regions of one picture in one call (the picture is read once, the regions side by side)
             against the naive way: one call a region, each of which reads the picture again
 index       a file of 200 000 Osprey records (sample records again and again): indexed, opened again, and read at random,
@@ -19,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,16 +30,21 @@ import transformers
 from transformers.utils import logging
 
 from osprey_nb import Osprey
+from osprey_nb.config import OspreyConfig
 from osprey_nb.data.scenes import make_scene
 from osprey_nb.doctor import processor_name
-from osprey_nb.train.stages import TINY, begin
-from osprey_nb.train.tiny import osprey_loss, record_batches
-from osprey_nb.train.trainer import fast_bf16
+from osprey_nb.train.augment import roughen
+from osprey_nb.train.cache import FeatureCache
+from osprey_nb.train.language import draw_record
+from osprey_nb.train.machines import compile_layers, fast_bf16
+from osprey_nb.train.stages import PAPER, TINY, Stage, begin, osprey_loss
+from osprey_nb.train.tiny import record_batches
+from osprey_nb.train.trainer import Budget, Objective, fit
 
 RESULTS = Path(__file__).parent / "results"
 REGIONS = (1, 4, 16)
 REPEATS = 5
-STEPS = 8
+WARM_STEPS = 12
 RECORDS = 200_000
 OPEN = "from osprey_nb.data.index import open_rows; rows = open_rows(sys.argv[1], progress=False)"
 WAYS = {  # each in a process of its own
@@ -78,28 +86,122 @@ def seconds(work: Callable[[], object], repeats: int = REPEATS) -> float:
     return statistics.median(times[1:])
 
 
-def training(model: Osprey, device: str) -> dict[str, dict]:
-    """Samples a second of each stage of the tiny recipe, batches made beforehand."""
-    scenes = [make_scene(i) for i in range(64)]
-    model.to(device)
-    table = {}
-    for stage in TINY:
-        optimizer = torch.optim.AdamW(begin(model, stage), lr=1e-5)
-        source = record_batches(scenes, stage, model.processor, seed=0)
-        batches = [next(source) for _ in range(STEPS)]
+class Meter:
+    """A watcher that keeps the entries."""
 
-        def epoch(batches=batches, optimizer=optimizer):
-            for batch in batches:
-                with torch.autocast(device, torch.bfloat16, enabled=fast_bf16(torch.device(device))):
-                    loss = osprey_loss(model, batch)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+    def begin(self, name: str, done: int) -> None:
+        self.entries = []
 
-        spent = seconds(epoch, repeats=3)
-        table[stage.name] = {"samples_per_s": round(STEPS * stage.batch_size / spent, 1), "batch": stage.batch_size}
-    model.requires_grad_(True).eval()
-    return table
+    def step(self, entry: dict) -> None:
+        self.entries.append(entry)
+
+    def end(self) -> None:
+        pass
+
+    def rates(self) -> dict:
+        """Samples a second and the share of waiting, without the first steps."""
+        first, last = self.entries[WARM_STEPS - 1], self.entries[-1]
+        seconds, samples, waited = (last[key] - first[key] for key in ("seconds", "samples", "waited"))
+        return {"samples_per_s": round(samples / seconds, 1), "waiting": round(waited / seconds, 4)}
+
+
+def plain_loop(model: Osprey, stage: Stage, scenes: list, steps: int) -> dict:
+    """What one writes first: float32, records as they come, made when needed, padded to the longest, logits everywhere."""
+    optimizer = torch.optim.AdamW(begin(model, stage), lr=1e-5, weight_decay=0.0)
+    rng, waited, device = np.random.default_rng(0), 0.0, model.device
+    for step in range(WARM_STEPS + steps):
+        if step == WARM_STEPS:
+            start, waited = time.perf_counter(), 0.0
+        asked = time.perf_counter()
+        samples = [model.processor.record(draw_record(scenes, stage.mixture, rng)[1]) for _ in range(stage.batch_size)]
+        for sample in samples:
+            sample["masks"] = roughen(sample["masks"], rng)
+        batch = model.processor.collate(samples)
+        waited += time.perf_counter() - asked
+        batch = {key: value.to(device) if torch.is_tensor(value) else value for key, value in batch.items()}
+        loss = model(**batch).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        loss.item()
+    seconds = time.perf_counter() - start
+    return {"samples_per_s": round(steps * stage.batch_size / seconds, 1), "waiting": round(waited / seconds, 4)}
+
+
+def training(device: str, steps: int = 60) -> list[dict]:
+    """Samples a second of each stage of the tiny recipe: the plain loop, then ours, one thing added after another."""
+    scenes, rows = [make_scene(i) for i in range(256)], []
+    with tempfile.TemporaryDirectory() as folder:
+        for stage in TINY:
+            model = Osprey.from_pretrained("tiny").to(device)
+            cache = FeatureCache(model, folder)
+            start = time.perf_counter()
+            built = cache.add([scene.image for scene in scenes], progress=False)
+            seconds = time.perf_counter() - start
+            if built:
+                size = round(cache.size(built) / 1e6, 1)
+                rows.append({"stage": "cache", "way": "built", "samples_per_s": round(built / seconds, 1), "mb": size})
+            rows.append({"stage": stage.name, "way": "plain loop", **plain_loop(model, stage, scenes, steps)})
+            for way, features, compiled in (("fit", None, False), ("+ cache", cache, False), ("+ compiled", cache, True)):
+                model = Osprey.from_pretrained("tiny").to(device, memory_format=torch.channels_last)
+                if compiled:
+                    compile_layers(model.llm)
+                meter, source = Meter(), partial(record_batches, scenes, stage, model.processor, 0, features=features)
+                budget = Budget(steps=WARM_STEPS + steps)
+                fit(Objective(model, osprey_loss), source, begin(model, stage), budget, stage.name, [meter])
+                row = {"stage": stage.name, "way": way, **meter.rates()}
+                row["times_faster"] = round(row["samples_per_s"] / rows_of(rows, stage.name, "plain loop")["samples_per_s"], 2)
+                rows.append(row)
+    return rows
+
+
+def rows_of(rows: list[dict], stage: str, way: str) -> dict:
+    return next(row for row in rows if (row["stage"], row["way"]) == (stage, way))
+
+
+def shaped_batch(model: Osprey, size: int, regions: int, words: int) -> dict:
+    """A batch of random numbers of the right shape: `regions` and `words` of text a sample, a third of them answers."""
+    config, generator = model.config, torch.Generator().manual_seed(0)
+    side = config.vision_config.image_size
+    pairs = torch.tensor([config.mask_token_id, config.pos_token_id]).repeat(regions)
+    text = torch.randint(6, 1000, (size, words), generator=generator)
+    start = torch.tensor([[1, config.image_token_id]]).expand(size, -1)
+    ids = torch.cat([start, pairs.expand(size, -1), text], dim=1)
+    labels = torch.full_like(ids, -100)
+    labels[:, -(words // 3) :] = ids[:, -(words // 3) :]
+    masks = [torch.zeros(regions, side, side, dtype=torch.bool) for _ in range(size)]
+    for row in masks:
+        for i in range(regions):
+            row[i, i * side // regions : (i + 1) * side // regions, : side // 2] = True
+    return {"images": torch.randn(size, 3, side, side, generator=generator), "masks": masks, "input_ids": ids, "labels": labels}
+
+
+def cached_steps(device: str) -> list[dict]:
+    """`small`-shaped, random weights: seconds of a step of each paper stage, from pictures and from cached features."""
+    torch.manual_seed(0)
+    model = Osprey(OspreyConfig.preset("small")).to(device)
+    batch, rows = shaped_batch(model, size=2, regions=4, words=90), []
+    with torch.inference_mode():
+        features = [level.half().cpu() for level in model.encoder(batch["images"].to(device))]
+    cached = {key: value for key, value in batch.items() if key != "images"}
+    cached["features"] = [level.clone() for level in features]  # no inference tensors
+    for stage in PAPER:
+        optimizer = torch.optim.AdamW(begin(model, stage), lr=1e-6, fused=True)
+
+        def step(inputs: dict, optimizer: torch.optim.Optimizer = optimizer) -> None:
+            with torch.autocast(device, torch.bfloat16, enabled=fast_bf16(torch.device(device))):
+                loss = osprey_loss(model, inputs)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+        plain, quick = (seconds(partial(step, inputs), repeats=3) for inputs in (batch, cached))
+        rows.append({
+            "stage": stage.name, "pictures_s": round(plain, 3), "cached_s": round(quick, 3),
+            "times_faster": round(plain / quick, 2), "kb_a_picture": 2 * sum(x[0].numel() for x in features) // 1000,
+        })  # fmt: skip
+    return rows
 
 
 def describing(model: Osprey, device: str) -> list[dict]:
@@ -154,15 +256,21 @@ def write(result: dict, kind: str = "") -> Path:
 def show(result: dict) -> None:
     facts = result["machine"]
     print(f"{facts['device']}, {facts['threads']} threads, torch {facts['torch']}, {facts['date']}\n")
-    print(f"{'training':34}{'samples/s':>10}{'batch':>7}")
-    for name, row in result["training"].items():
-        print(f"{name:34}{row['samples_per_s']:>10.1f}{row['batch']:>7}")
+    print(f"{'training':34}{'':14}{'samples/s':>10}{'waiting':>9}{'faster':>9}")
+    for row in result["training"]:
+        waiting = f"{row['waiting']:>9.1%}" if "waiting" in row else f"{'':9}"
+        faster = f"{row['times_faster']:>8.2f}×" if "times_faster" in row else ""
+        print(f"{row['stage']:34}{row['way']:14}{row['samples_per_s']:>10.1f}{waiting}{faster}")
+    print(f"\n{'a step of a small-shaped model':34}{'pictures':>11}{'cached':>10}{'faster':>9}")
+    for row in result.get("cached", []):
+        print(f"{row['stage']:34}{row['pictures_s']:>9.2f} s{row['cached_s']:>8.2f} s{row['times_faster']:>8.2f}×")
     print(f"\n{'describe':10}{'one call':>12}{'naive':>12}{'faster':>9}{'same answers':>15}")
     for row in result["describe"]:
         times = f"{1000 * row['one_call_s']:>9.0f} ms{1000 * row['naive_s']:>9.0f} ms{row['times_faster']:>8.1f}×"
         print(f"{row['regions']:<10}{times}{row['same_answers']:>15}")
 
-
+    if "index" not in result:
+        return
     print(f"\n{'index':36}{'seconds':>9}{'peak MiB':>10}   ({RECORDS:,} records, {result['index'][0]['file_mb']} MB)")
     for row in result["index"]:
         print(f"{row['way']:36}{row['seconds']:>9.3f}{row['peak_mib']:>10}")
@@ -174,7 +282,8 @@ def main() -> None:
     result = {
         "machine": machine(device),
         "describe": describing(Osprey.from_pretrained("tiny"), device),
-        "training": training(Osprey.from_pretrained("tiny"), device),
+        "training": training(device),
+        "cached": cached_steps(device),
         "index": indexing(),
     }
     show(result)

@@ -73,19 +73,21 @@ class MaskExtractor(nn.Module):
         linears = (self.res2, self.res3, self.res4, self.res5)
         return self.feat_linear(sum(linear(x) for linear, x in zip(linears, pooled, strict=True)))
 
-    def spatial_token(self, masks: Float[Tensor, "R h w"]) -> Float[Tensor, "R D"]:
+    def outline(self, masks: Float[Tensor, "R h w"]) -> Float[Tensor, "R P"]:
         """The mask itself at P×P, not thresholded."""
         size = (self.config.spatial_size, self.config.spatial_size)
-        small = F.interpolate(masks[:, None], size, mode="bilinear", align_corners=False)
-        return self.mask_linear(small.flatten(1))
+        return F.interpolate(masks[:, None], size, mode="bilinear", align_corners=False).flatten(1)
 
     def forward(
         self, features: list[Float[Tensor, "B _C _H _W"]], masks: list[Tensor]
     ) -> tuple[list[Float[Tensor, "_R D"]], list[Float[Tensor, "_R D"]]]:
         """`masks[i]` holds the R_i×h×w regions of image i, 0/1, at a size of their own. Returns two lists of R_i×D."""
-        mask_tokens, spatial_tokens = [], []
+        pooled, outlines = [], []
         for *levels, regions in zip(*features, masks, strict=True):
             regions = regions.to(device=features[0].device, dtype=features[0].dtype)
-            mask_tokens.append(self.mask_token(self.pool(levels, regions)))
-            spatial_tokens.append(self.spatial_token(regions))
-        return mask_tokens, spatial_tokens
+            pooled.append(self.pool(levels, regions))
+            outlines.append(self.outline(regions))
+        mask_tokens = self.mask_token([torch.cat(level) for level in zip(*pooled, strict=True)])
+        spatial_tokens = self.mask_linear(torch.cat(outlines))
+        counts = [len(regions) for regions in masks]
+        return list(mask_tokens.split(counts)), list(spatial_tokens.split(counts))

@@ -38,7 +38,7 @@ def to_masks(masks, size: tuple[int, int]) -> np.ndarray:
     Raises TypeError or ValueError, which name the region, for an empty mask, another size, dtype or values,
     NaN, a box or a polygon that leaves the image or is no box or polygon, and for no region at all.
     """
-    height, width = size
+    height, width = _fits(size, "the image")
     regions = _split(masks)
     if len(regions) == 0:
         raise ValueError(f"got no masks; point at one region at least, with {FORMS}")
@@ -98,7 +98,7 @@ def from_rle(rle: dict, name: str = "the mask") -> np.ndarray:
     """H×W bool from a COCO RLE dict, compressed or not."""
     if not {"size", "counts"} <= set(rle):
         raise ValueError(f"{name} is a dict with {sorted(rle)}; an RLE has 'size' and 'counts'")
-    height, width = (int(side) for side in rle["size"])
+    height, width = _fits(rle["size"], name)
     counts = rle["counts"]
     if isinstance(counts, (str, bytes)):
         counts = _unpack(counts.encode("ascii") if isinstance(counts, str) else counts, name)
@@ -113,6 +113,14 @@ def from_rle(rle: dict, name: str = "the mask") -> np.ndarray:
         )
     values = np.arange(len(counts)) % 2 == 1
     return np.repeat(values, counts).reshape((height, width), order="F")
+
+
+def _fits(size: Sequence[float], name: str) -> tuple[int, int]:
+    """(H, W), where a picture can be that large: what PIL refuses to open is refused here, before memory runs out."""
+    height, width = (int(side) for side in size)
+    if height < 0 or width < 0 or height * width > 2 * Image.MAX_IMAGE_PIXELS:
+        raise ValueError(f"{name} is {height:,}×{width:,} pixels; no picture is")
+    return height, width
 
 
 def to_polygons(mask: np.ndarray) -> list[list[float]]:

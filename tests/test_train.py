@@ -170,9 +170,9 @@ def test_the_bridge_lays_regions_on_the_sums_of_their_words(run, scenes, monkeyp
 
 
 def test_batches_of_like_length_lose_nothing():
-    lengths = iter(np.random.default_rng(0).integers(5, 300, 64))
-    batches = drawn_batches(lambda rng: {"input_ids": [0] * int(next(lengths))}, 8, seed=0)
-    found = [[len(sample["input_ids"]) for sample in next(batches)] for _ in range(8)]
+    lengths = itertools.cycle(np.random.default_rng(0).integers(5, 300, 64))
+    batches = drawn_batches(lambda rng: {"input_ids": [0] * int(next(lengths))}, lambda samples: {"all": samples}, 8, seed=0)
+    found = [[len(sample["input_ids"]) for sample in next(batches)["all"]] for _ in range(8)]
     drawn = np.random.default_rng(0).integers(5, 300, 64)
     assert sorted(n for batch in found for n in batch) == sorted(drawn)
     assert sum(8 * max(batch) for batch in found) < 1.15 * drawn.sum()

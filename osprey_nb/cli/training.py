@@ -30,7 +30,7 @@ def train_stage(arguments: argparse.Namespace) -> int:
     refuse_a_model(arguments.out)  # what can be refused is refused before anything is loaded
     how = How(
         arguments.accumulate, arguments.tokens, arguments.workers, arguments.lora, arguments.four_bit,
-        arguments.gradient_checkpointing, arguments.ema, arguments.cache, arguments.strict,
+        arguments.frozen_bf16, arguments.gradient_checkpointing, arguments.ema, arguments.cache, arguments.strict,
     )  # fmt: skip
     stage = PAPER[int(arguments.stage.removeprefix("stage")) - 1]
     given: dict = {"mixture": str(arguments.data)}

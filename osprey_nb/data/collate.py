@@ -5,13 +5,14 @@
 
 Only answers carry loss. A sample is cut between turns, so a region's `<mask><pos>` is whole or not there, and one turn at
 least is left. Batches hold samples of like length, which leaves little padding, on the right.
-`ahead` makes any batches in a process of their own, while the model computes.
+`ahead` makes any batches in processes of their own, while the model computes.
 """
 
 from __future__ import annotations
 
 import itertools
 import multiprocessing
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 
 from ..prompt import PromptTooLong
 from .record import Record
@@ -134,27 +135,37 @@ class _Samples(Dataset):
             return {"name": name, "dropped": str(error)}
 
 
-class _Stream(IterableDataset):
-    def __init__(self, begin: Callable[[], Iterator]):
-        self.begin = begin
+class _Made(Dataset):
+    def __init__(self, make: Callable[[int], list]):
+        self.make = make
 
-    def __iter__(self) -> Iterator:
-        return self.begin()
+    def __getitem__(self, number: int) -> list:
+        return self.make(number)
 
 
-def ahead(begin: Callable[[], Iterator]) -> Iterator:
-    """The items of `begin()`, an endless iterator, made by a process of their own, a few ahead. Raises RuntimeError if it dies.
+def ahead(make: Callable[[int], list], start: int = 0, each: int = 1) -> Iterator:
+    """The items of make(0), make(1), … from item `start` on, made by processes of their own, some ahead; never ends.
 
-    Where a process cannot be forked safely (Windows, macOS) they are made when they are asked for.
+    `make` gives lists of `each` items, always the same for a number. Beside a GPU several processes work, beside a CPU that
+    trains only one. Raises RuntimeError if one dies. Where a process cannot be forked safely (Windows, macOS) the items are
+    made when they are asked for.
     """
+    numbers = itertools.count(start // each)
     if sys.platform != "linux" or multiprocessing.current_process().daemon:
-        return begin()
-    # a generator of its own: the loader draws a number, and a resumed run must find torch's as they were
-    loader = DataLoader(
-        _Stream(begin), batch_size=None, num_workers=1, prefetch_factor=4, multiprocessing_context="fork",
-        generator=torch.Generator(),
-    )  # fmt: skip
-    return _alive(loader)
+        lists = map(make, numbers)
+    else:
+        # a generator of its own: the loader draws a number, and a resumed run must find torch's as they were
+        lists = _alive(DataLoader(
+            _Made(make), batch_size=None, sampler=numbers, num_workers=_workers(), multiprocessing_context="fork",
+            generator=torch.Generator(),
+        ))  # fmt: skip
+    return itertools.islice(itertools.chain.from_iterable(lists), start % each, None)
+
+
+def _workers() -> int:
+    if not torch.cuda.is_available():
+        return 1
+    return max(1, min(8, os.cpu_count() // (2 * int(os.environ.get("LOCAL_WORLD_SIZE", 1)))))
 
 
 def _alive(loader: DataLoader) -> Iterator[dict]:

@@ -12,7 +12,6 @@ No phrase stands twice in a group, as open_clip's loss asks.
 from __future__ import annotations
 
 import functools
-import itertools
 import random
 from collections import defaultdict
 from collections.abc import Iterator
@@ -108,30 +107,29 @@ def region_batches(
 
     Of `lanes` such streams this is number `lane`: it takes every batch of that number.
     """
-    return ahead(lambda: _region_batches(scenes, size, seed, mean, std, itertools.count(start * lanes + lane, lanes)))
-
-
-def _region_batches(scenes: list[Scene], size: int, seed: int, mean, std, steps: Iterator[int]) -> Iterator[Regions]:
     mean, std = (torch.tensor(v)[:, None, None] * 255 for v in (mean, std))
-    for step in steps:
-        rng, wording = random.Random(f"{seed}, {step}"), np.random.default_rng([seed, step])
-        images, regions, phrases, colours = [], [], [], []
-        for place in range(step * size, (step + 1) * size):
-            epoch, place = divmod(place, len(scenes))
-            scene = scenes[_order(len(scenes), seed, epoch)[place]]
-            chosen = []
-            for obj in scene.objects:
-                parts = rng.sample(obj.parts, min(PARTS_PER_OBJECT, len(obj.parts)))
-                chosen += [(obj.mask, object_phrase(obj, wording), obj.colour)]
-                chosen += [(part.mask, part_phrase(obj, part, wording), obj.colour) for part in parts]
-            masks = np.stack([mask for mask, _, _ in chosen])
-            image, side = scene.image, -1 if rng.random() < 0.5 else 1
-            images.append(torch.from_numpy(image[:, ::side].copy()).permute(2, 0, 1))
-            regions.append(torch.from_numpy(masks[:, :, ::side].copy()).float())
-            phrases += [phrase for _, phrase, _ in chosen]
-            colours += [colour for _, _, colour in chosen]
-        pixels = ((torch.stack(images) - mean) / std).contiguous(memory_format=torch.channels_last)
-        yield Regions(pixels, regions, phrases, colours)
+    return ahead(lambda step: [_regions(scenes, size, seed, mean, std, step * lanes + lane)], start)
+
+
+def _regions(scenes: list[Scene], size: int, seed: int, mean: Tensor, std: Tensor, number: int) -> Regions:
+    rng, wording = random.Random(f"{seed}, {number}"), np.random.default_rng([seed, number])
+    images, regions, phrases, colours = [], [], [], []
+    for place in range(number * size, (number + 1) * size):
+        epoch, place = divmod(place, len(scenes))
+        scene = scenes[_order(len(scenes), seed, epoch)[place]]
+        chosen = []
+        for obj in scene.objects:
+            parts = rng.sample(obj.parts, min(PARTS_PER_OBJECT, len(obj.parts)))
+            chosen += [(obj.mask, object_phrase(obj, wording), obj.colour)]
+            chosen += [(part.mask, part_phrase(obj, part, wording), obj.colour) for part in parts]
+        masks = np.stack([mask for mask, _, _ in chosen])
+        image, side = scene.image, -1 if rng.random() < 0.5 else 1
+        images.append(torch.from_numpy(image[:, ::side].copy()).permute(2, 0, 1))
+        regions.append(torch.from_numpy(masks[:, :, ::side].copy()).float())
+        phrases += [phrase for _, phrase, _ in chosen]
+        colours += [colour for _, _, colour in chosen]
+    pixels = ((torch.stack(images) - mean) / std).contiguous(memory_format=torch.channels_last)
+    return Regions(pixels, regions, phrases, colours)
 
 
 @functools.lru_cache(maxsize=2)

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -78,7 +77,7 @@ def text_batches(
             "ids": [sample["id"] for sample in samples],
         }
 
-    return ahead(lambda: map(together, drawn_batches(draw, size, seed, start, lane, lanes)))
+    return drawn_batches(draw, together, size, seed, start, lane, lanes)
 
 
 def draw_record(
@@ -95,16 +94,19 @@ def draw_record(
 
 
 def drawn_batches(
-    draw: Callable[[np.random.Generator], dict], size: int, seed: int, start: int = 0, lane: int = 0, lanes: int = 1
-) -> Iterator[list[dict]]:
-    """Endless batches of samples of like length, from step `start` on; step n is the same wherever one starts.
+    draw: Callable[[np.random.Generator], dict], together: Callable[[list[dict]], dict], size: int, seed: int, start: int = 0,
+    lane: int = 0, lanes: int = 1,
+) -> Iterator[dict]:
+    """Endless batches of samples of like length, made ahead, from step `start` on; step n is the same wherever one starts.
 
-    `lanes` such streams, numbered from 0, share out the pools: none is in two of them.
-    """
-    for number in itertools.count(start // POOL):
+    `draw` makes a sample, `together` a batch. `lanes` such streams, numbered from 0, share out the pools: none is in two.
+    """  # fmt: skip
+
+    def pool(number: int) -> list[dict]:
         rng = np.random.default_rng([seed, lanes * number + lane])
-        pool = like_length([draw(rng) for _ in range(POOL * size)], POOL, rng)
-        yield from pool[start - POOL * number if number == start // POOL else 0 :]
+        return [together(batch) for batch in like_length([draw(rng) for _ in range(POOL * size)], POOL, rng)]
+
+    return ahead(pool, start, POOL)
 
 
 def text_loss(model: Osprey, batch: dict) -> Tensor:

@@ -50,7 +50,7 @@ def in_4_bits(llm: nn.Module) -> None:
 
 @torch.no_grad()
 def merge(llm: nn.Module) -> None:
-    """Every adapter is added to its weights, and those are numbers again, not 4 bits: an LLM of plain Linears."""
+    """Every adapter is added to its weights, and those are float32, not 4 bits: an LLM of plain Linears."""
     from peft.tuners.lora import LoraLayer
 
     for name, layer in list(llm.named_modules()):
@@ -63,6 +63,6 @@ def merge(llm: nn.Module) -> None:
 
             weight = dequantize_4bit(weight.data, weight.quant_state)
         plain = nn.Linear(below.in_features, below.out_features, below.bias is not None, device="meta")
-        plain.weight = nn.Parameter((weight.float() + layer.get_delta_weight("default").float()).to(weight.dtype))
+        plain.weight = nn.Parameter(weight.float() + layer.get_delta_weight("default").float())
         plain.bias = below.bias
         llm.set_submodule(name, plain)

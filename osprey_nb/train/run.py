@@ -23,6 +23,7 @@ from ..model import Osprey
 from .cache import FeatureCache, pictures
 from .checkpoints import Checkpoints
 from .lora import in_4_bits, merge
+from .machines import halve_frozen, shared_out
 from .runs import RECORD, facts, files
 from .stages import Stage, begin, osprey_loss, summary
 from .trainer import Budget, Fitted, Objective, fit
@@ -37,6 +38,7 @@ class How:
     limit                    tokens of a sample, the image's included; last turns are left out until it fits
     workers                  processes that load data
     lora, four_bit           the LLM learns through adapters of this rank; its weights stand in 4 bits below them
+    frozen_bf16              what does not learn stands in bf16 meanwhile: half its memory
     gradient_checkpointing   the LLM's layers are computed twice instead of kept: far less memory, a third more time
     ema                      the mean of the weights over the last steps is saved, 0.999 say
     cache                    folder for the frozen encoder's features
@@ -48,6 +50,7 @@ class How:
     workers: int = 0
     lora: int | None = None
     four_bit: bool = False
+    frozen_bf16: bool = False
     gradient_checkpointing: bool = False
     ema: float | None = None
     cache: Path | None = None
@@ -104,6 +107,8 @@ def learn(
     """The training itself: `model` learns and is saved to `out`. Returns what `fit` does, and what became of the records."""
     state, report, features = PartialState(), Report(), None
     progress = progress and state.is_main_process
+    if how.lora is not None and shared_out():
+        raise ValueError("LoRA has no use for FSDP or DeepSpeed: each GPU holds the frozen LLM; launch with configs/ddp.yaml")
     out.mkdir(parents=True, exist_ok=True)
     if how.cache is not None:
         if "encoder" in stage.trains:
@@ -114,6 +119,8 @@ def learn(
     if how.four_bit:
         in_4_bits(model.llm)
     groups = begin(model, stage, how.lora)
+    if how.frozen_bf16:
+        halve_frozen(model)
     if how.gradient_checkpointing:
         model.llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if progress:
@@ -133,19 +140,17 @@ def learn(
 
 
 def save(model: Osprey, done: Fitted, out: Path, merged: bool) -> None:
-    """Write the model whole, adapters merged, in the first process."""
+    """Write the model whole and in float32, adapters merged, in the first process."""
     if not PartialState().is_main_process:
         return
     if done.weights is not None:  # several processes hold a part of it each
         whole = Osprey(model.config)
-        if merged:
-            raise NotImplementedError("LoRA over FSDP or DeepSpeed: the adapters are in the checkpoint, they are not merged")
         whole.load_state_dict({name.removeprefix("model."): x for name, x in done.weights.items()}, strict=False)
         whole.tie_weights()
         whole.processor, model = model.processor, whole
     elif merged:
         merge(model.llm)
-    model.requires_grad_(True).save_pretrained(out)
+    model.requires_grad_(True).float().save_pretrained(out)
 
 
 def finish(out: Path, result: dict, checkpoints: Checkpoints) -> None:

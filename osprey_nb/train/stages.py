@@ -71,8 +71,8 @@ LESSONS = {"describe_short": 3, "instances": 1, "part_level": 1}
 def begin(model: Osprey, stage: Stage, lora: int | None = None) -> list[dict]:
     """Freeze all but what the stage trains. Returns AdamW's groups of parameters, each with its learning rate.
 
-    With `lora` the LLM learns through adapters of that rank only. Raises ValueError for a stage that trains nothing, or a part
-    that there isn't.
+    What learns is held in float32: in fewer bits most steps would be rounded away. With `lora` the LLM learns through adapters
+    of that rank only. Raises ValueError for a stage that trains nothing, or a part that there isn't.
     """
     if unknown := set(stage.trains) - set(model.parts):
         raise ValueError(f"{stage.name} trains {', '.join(sorted(unknown))}; the parts are {', '.join(model.parts)}.")
@@ -85,6 +85,9 @@ def begin(model: Osprey, stage: Stage, lora: int | None = None) -> list[dict]:
             add_lora(module, lora)
         else:
             module.requires_grad_(True)
+        for weight in module.parameters():
+            if weight.requires_grad:
+                weight.data = weight.data.float()
     learning(model)
     return [
         {"params": [x for x in model.parts[part].parameters() if x.requires_grad], "lr": rate}

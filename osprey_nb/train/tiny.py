@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,6 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ..config import OspreyConfig
-from ..data.collate import ahead
 from ..data.scenes import Scene
 from ..model import Osprey
 from ..processor import OspreyProcessor
@@ -38,7 +38,7 @@ from .watch import watchers
 from .world import render_scenes
 
 RECIPE_MINUTES = 25
-SCENES_PER_MINUTE, MOST_SCENES = 480, 24_000
+SCENES_PER_MINUTE, MOST_SCENES = 240, 24_000  # of a core; drawing them takes a tenth of the time
 BRIDGE_SCENES = 1500
 WORD_STD = 0.1  # at 0.02 the sum of words at a region drowns in what the layers add, and the LM takes far longer to find it
 REST_MINUTES = 0.8  # the bridge, and saving
@@ -101,7 +101,8 @@ def train_tiny(
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
 
-    scenes = render_scenes(range(64 if steps else min(int(SCENES_PER_MINUTE * minutes), MOST_SCENES)), progress=progress)
+    count = 64 if steps else min(int(SCENES_PER_MINUTE * os.cpu_count() * minutes), MOST_SCENES)
+    scenes = render_scenes(range(count), progress=progress)
     model = Osprey(config)
     tokenizer = train_tokenizer(scenes[:2000], config.text_config.vocab_size, seed)
     model.processor = OspreyProcessor(config, tokenizer)
@@ -186,7 +187,7 @@ def record_batches(
     def together(samples: list[dict]) -> dict:
         return processor.collate(samples) | {"ids": [sample["id"] for sample in samples]}
 
-    return ahead(lambda: map(together, drawn_batches(draw, stage.batch_size, seed, start, lane, lanes)))
+    return drawn_batches(draw, together, stage.batch_size, seed, start, lane, lanes)
 
 
 def look_of(scenes: list[Scene]) -> str:
