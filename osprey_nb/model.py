@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from .config import OspreyConfig
@@ -94,15 +94,24 @@ class Osprey(Describe, PreTrainedModel):
         )
 
     def answer_loss(
-        self, embeds: Float[Tensor, "B T D"], labels: Int[Tensor, "B T"], attention_mask: Tensor | None = None
+        self, embeds: Float[Tensor, "B T D"], labels: Int[Tensor, "B T"], attention_mask: Tensor | None = None, fixed: int = 0
     ) -> Float[Tensor, ""]:
         """The loss of `forward`, with logits only where an answer's token is predicted: that is where loss is taken.
 
-        Of a spliced sequence padded on the right, which under causal attention needs no attention mask.
+        Of a spliced sequence padded on the right, which under causal attention needs no attention mask. The first `fixed`
+        embeddings depend on nothing that learns, nor does the LLM: it reads them without gradients, which is as exact.
         """
         if any(getattr(self.llm.config, name, None) for name in CHANGED_LOGITS):
             return self.llm(inputs_embeds=embeds, attention_mask=attention_mask, labels=labels).loss
-        hidden = self.llm.base_model(inputs_embeds=embeds, attention_mask=attention_mask, use_cache=False).last_hidden_state
+        reader = self.llm.base_model
+        if fixed:
+            cache = DynamicCache(config=self.llm.config)
+            with torch.no_grad():
+                before = reader(inputs_embeds=embeds[:, :fixed], past_key_values=cache).last_hidden_state
+            after = reader(inputs_embeds=embeds[:, fixed:], past_key_values=cache).last_hidden_state
+            hidden = torch.cat([before, after], dim=1)
+        else:
+            hidden = reader(inputs_embeds=embeds, attention_mask=attention_mask, use_cache=False).last_hidden_state
         predicted = labels[:, 1:] != IGNORE
         logits = self.llm.get_output_embeddings()(hidden[:, :-1][predicted])
         return F.cross_entropy(logits.float(), labels[:, 1:][predicted])

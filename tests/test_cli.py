@@ -14,7 +14,9 @@ import osprey_nb
 from osprey_nb import cli, doctor
 from osprey_nb.cli import describing
 from osprey_nb.data.scenes import make_scene
+from osprey_nb.train import machines
 from osprey_nb.train.language import train_tokenizer
+from osprey_nb.train.machines import fast_bf16
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -200,9 +202,8 @@ def test_a_stage_of_the_paper_on_own_records(folder, tmp_path, capsys):
     data = ["osprey_short_form.json", "--images", "images"]
     data = [str(ROOT / "data_samples" / data[0]), "--images", str(ROOT / "data_samples" / data[2])]
     base = ["train", "stage2", *data, "--from", str(folder), "--batch-size", "4", "--limit", "8", "--workers", "0"]
-    out = tmp_path / "two"
-    assert cli.main([*base, "--out", str(out), "--accumulate", "2", "--cache", str(tmp_path / "cache"), "--ema", "0.5",
-                     "--gradient-checkpointing"]) == 0  # fmt: skip
+    out, half = tmp_path / "two", ["--frozen-bf16"] * fast_bf16(torch.device("cpu"))
+    assert cli.main([*base, "--out", str(out), "--accumulate", "2", "--cache", str(tmp_path / "cache"), "--ema", "0.5"]) == 0
     printed = capsys.readouterr()
     assert "wrote" in printed.out and "4 steps" in printed.out and "mask_extractor" in printed.out
     assert "8 pictures" in printed.err + printed.out and list((tmp_path / "cache").glob("*/features.f16"))
@@ -215,7 +216,7 @@ def test_a_stage_of_the_paper_on_own_records(folder, tmp_path, capsys):
 
     three = tmp_path / "three"
     lora = ["train", "stage3", *data, "--from", str(out), "--batch-size", "4", "--limit", "8", "--epochs", "1", "--lr", "1e-3",
-            "--lora", "4", "--four-bit", "--workers", "0", "--out", str(three)]  # fmt: skip
+            "--lora", "4", "--four-bit", "--gradient-checkpointing", "--workers", "0", "--out", str(three), *half]  # fmt: skip
     assert cli.main(lora) == 0
     assert osprey_nb.Osprey.from_pretrained(three).llm.model.layers[0].mlp.up_proj.weight.dtype == torch.float32
     capsys.readouterr()
@@ -226,16 +227,22 @@ def test_a_stage_of_the_paper_on_own_records(folder, tmp_path, capsys):
     assert {json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()} == {"two", "three"}
 
 
-def test_what_a_stage_cannot_be_run_with(folder, tmp_path, capsys):
+def test_what_a_stage_cannot_be_run_with(folder, tmp_path, capsys, monkeypatch):
     data = [str(ROOT / "data_samples" / "osprey_short_form.json"), "--images", str(ROOT / "data_samples" / "images")]
     base = ["--from", folder, "--out", tmp_path / "x"]
     for more, message in (
         (["--batch-size", "3", "--accumulate", "2"], "a batch of 3 can't be shared out"),
         (["--four-bit"], "give lora a rank"), (["--ema", "1"], "ema is 1.0"), (["--accumulate", "0"], "accumulate is 0"),
         (["--lora", "4"], "does not train the LLM"), (["--resume"], "no checkpoint"), (["--limit", "0"], "limit is 0"),
-        (["--epochs", "1", "--minutes", "1"], "give one of them"),
+        (["--epochs", "1", "--minutes", "1"], "give one of them"), (["--gradient-checkpointing"], "does not train the LLM"),
     ):  # fmt: skip
         assert message in fails(capsys, "train", "stage2", *data, *base, *more), more
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(machines, "fast_bf16", lambda device: False)
+        assert "multiplies bf16" in fails(capsys, "train", "stage2", *data, *base, "--frozen-bf16")
+        elsewhere.setenv("ACCELERATE_USE_FSDP", "true")
+        assert "LoRA has no use for FSDP" in fails(capsys, "train", "stage3", *data, *base, "--lora", "4")
+    assert not list(tmp_path.rglob("model.safetensors"))
     assert "names what is not there" in fails(capsys, "train", "stage2", "--images", tmp_path, *base)
     assert "already holds a model" in fails(capsys, "train", "stage2", *data, "--from", folder, "--out", folder)
     assert "no run at" in fails(capsys, "runs", tmp_path / "none")

@@ -238,6 +238,14 @@ def test_all_real_photographs_are_read(shared):
         assert record.image.exists() and len(record.masks) == len(answers)
 
 
+def test_a_size_that_no_picture_has(images):
+    row = osprey("What is <region1>?", "a cat") | {"height": 10**6, "width": 10**6}
+    (images.parent / "large.json").write_text(json.dumps([row]))
+    (record,) = FORMATS["osprey"](images.parent / "large.json", images, progress=False)
+    with pytest.raises(ValueError, match="1,000,000×1,000,000 pixels; no picture is"):
+        record.masks  # noqa: B018
+
+
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.floats() | st.text(max_size=4),
     lambda inner: st.lists(inner, max_size=3), max_leaves=4,

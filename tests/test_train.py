@@ -13,14 +13,14 @@ import torch
 from osprey_nb import Osprey
 from osprey_nb.data.mixture import shipped
 from osprey_nb.data.scenes import HELD_OUT, make_scene
-from osprey_nb.train import tiny
+from osprey_nb.train import stages, tiny
 from osprey_nb.train.augment import roughen
 from osprey_nb.train.bridge import bridge
 from osprey_nb.train.checkpoints import Checkpoints
 from osprey_nb.train.contrast import RegionCLIP, groups_without_repeats, region_batches
-from osprey_nb.train.language import drawn_batches, region_words, text_batches, text_loss, word_counts
+from osprey_nb.train.language import draw_record, drawn_batches, region_words, text_batches, text_loss, word_counts
 from osprey_nb.train.machines import compile_layers
-from osprey_nb.train.stages import LESSONS, PAPER, TINY, Stage, begin, osprey_loss, summary
+from osprey_nb.train.stages import LESSONS, PAPER, TINY, Stage, begin, fixed_tokens, osprey_loss, summary
 from osprey_nb.train.tiny import record_batches, train_tiny
 from osprey_nb.train.trainer import Budget, Objective, fit, freeze
 
@@ -320,6 +320,30 @@ def test_answer_loss_is_the_loss_of_the_whole(run, scenes, family):
     batch.pop("ids")
     with torch.no_grad():
         torch.testing.assert_close(osprey_loss(model, batch), model(**batch).loss, atol=2e-5, rtol=2e-5)
+
+
+def test_what_depends_on_nothing_that_learns_is_read_without_gradients(run, scenes, monkeypatch):
+    model = Osprey.from_pretrained(run[1])
+    begin(model, TINY[1])
+    rng = np.random.default_rng(0)
+    samples = [model.processor.record(draw_record(scenes, LESSONS, rng, limit=1)[1]) for _ in range(4)]
+    batch = model.processor.collate(samples)
+    before_regions = fixed_tokens(model, batch["input_ids"])
+    first = min(row.index(model.config.mask_token_id) for row in batch["input_ids"].tolist())
+    assert before_regions == first + model.config.num_image_tokens - 1
+    results = []
+    for fixed in (before_regions, 0):
+        monkeypatch.setattr(stages, "fixed_tokens", lambda *_, fixed=fixed: fixed)
+        loss = osprey_loss(model, batch)
+        loss.backward()
+        results.append((loss.detach(), [p.grad.clone() for p in model.mask_extractor.parameters()]))
+        model.zero_grad()
+    torch.testing.assert_close(*results, atol=1e-5, rtol=1e-4)
+    monkeypatch.undo()
+    whole = model.processor.collate([model.processor.record(draw_record(scenes, {"caption": 1}, rng)[1])])
+    assert fixed_tokens(model, whole["input_ids"]) == whole["input_ids"].shape[1] + model.config.num_image_tokens - 2
+    begin(model, TINY[0])
+    assert fixed_tokens(model, batch["input_ids"]) == 0  # the projector learns: image tokens change
 
 
 def test_a_step_of_pieces_is_the_step_of_the_whole(run, scenes):

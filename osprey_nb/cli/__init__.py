@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--tokens", type=int, default=2048, help="bound a sample to so many tokens, the image's included")
         sub.add_argument("--lora", type=int, metavar="RANK", help="the LLM learns through adapters of this rank (needs peft)")
         sub.add_argument("--four-bit", action="store_true", help="with --lora: the LLM in 4 bits (needs bitsandbytes)")
-        sub.add_argument("--frozen-bf16", action="store_true", help="what does not learn in bf16 meanwhile: half its memory")
+        sub.add_argument("--frozen-bf16", action="store_true", help="round what does not learn to bf16: half its memory")
         sub.add_argument("--gradient-checkpointing", action="store_true", help="far less memory for a third more time")
         sub.add_argument("--ema", type=float, metavar="DECAY", help="save the mean of the last weights, 0.999 say")
         sub.add_argument("--cache", type=Path, metavar="FOLDER", help="keep the frozen encoder's features there")

@@ -38,7 +38,7 @@ class How:
     limit                    tokens of a sample, the image's included; last turns are left out until it fits
     workers                  processes that load data
     lora, four_bit           the LLM learns through adapters of this rank; its weights stand in 4 bits below them
-    frozen_bf16              what does not learn stands in bf16 meanwhile: half its memory
+    frozen_bf16              what does not learn is rounded to bf16: half its memory, no cast at each step
     gradient_checkpointing   the LLM's layers are computed twice instead of kept: far less memory, a third more time
     ema                      the mean of the weights over the last steps is saved, 0.999 say
     cache                    folder for the frozen encoder's features
@@ -109,10 +109,12 @@ def learn(
     progress = progress and state.is_main_process
     if how.lora is not None and shared_out():
         raise ValueError("LoRA has no use for FSDP or DeepSpeed: each GPU holds the frozen LLM; launch with configs/ddp.yaml")
+    if how.gradient_checkpointing and "llm" not in stage.trains:
+        raise ValueError(f"{stage.name} does not train the LLM; leave out gradient_checkpointing, it would do nothing")
+    if how.cache is not None and "encoder" in stage.trains:
+        raise ValueError(f"{stage.name} trains the encoder: its features change, and no cache can hold them")
     out.mkdir(parents=True, exist_ok=True)
     if how.cache is not None:
-        if "encoder" in stage.trains:
-            raise ValueError(f"{stage.name} trains the encoder: its features change, and no cache can hold them")
         with state.main_process_first():  # the others find everything there
             features = FeatureCache(model, how.cache)
             features.add(pictures(records), progress)

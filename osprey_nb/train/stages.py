@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..model import Osprey
 from .lora import add_lora
+from .machines import shared_out
 from .trainer import learning
 
 LEARNING_BYTES = 4 + 8  # of a weight that learns: its gradient, and the two numbers that AdamW keeps
@@ -105,7 +106,23 @@ def osprey_loss(model: Osprey, batch: dict) -> Tensor:
             features = model.encoder(batch["images"].to(device, model.dtype))
     ids, labels = batch["input_ids"].to(device), batch["labels"].to(device)
     spliced = model.prepare(None, batch["masks"], ids, labels=labels, features=features)
-    return model.answer_loss(spliced.embeds, spliced.labels)
+    return model.answer_loss(spliced.embeds, spliced.labels, fixed=fixed_tokens(model, ids))
+
+
+def fixed_tokens(model: Osprey, ids: Tensor) -> int:
+    """How many tokens at the start of all sequences depend on nothing that learns: those before the first region, in stage 2.
+
+    0 where they are not half of a sequence (two readings take longer than one), or where processes share out the weights.
+    """
+    if shared_out() or any(x.requires_grad for part in (model.projector, model.llm) for x in part.parameters()):
+        return 0
+    grow = model.config.num_image_tokens - 1
+    firsts = []
+    for row in ids.cpu():
+        region = (row == model.config.mask_token_id).nonzero()
+        first = int(region[0]) if len(region) else len(row) - 1
+        firsts.append(first + grow * int((row[:first] == model.config.image_token_id).sum()))
+    return min(firsts) if 2 * min(firsts) >= ids.shape[1] + grow else 0
 
 
 def summary(model: Osprey) -> str:
