@@ -4,7 +4,11 @@
     training    one step of every stage of the tiny recipe, in bf16
     describe    the tiny model in bf16 answers for several regions, and as it does in float32
 
-Then the times of `make bench` are taken there. Everything goes to results/<device>.json.
+    paper       the published shape with random weights: time of a step, tokens a second, share of the device's matrix
+                multiplication rate, and peak memory, of stage 2 and of stage 3 by LoRA
+    tiny        from nothing in less than three minutes, and how often it names the object under a mask
+
+Then the times of `make bench` are taken there. Each result goes to results/<device>.json as soon as it is there.
 """
 
 from __future__ import annotations
@@ -12,22 +16,32 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import time
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 import torch
-from bench import describing, machine, show, training, write
+from bench import WARM_STEPS, Meter, describing, machine, seconds, shaped_batch, show, training, write
+from torch.utils.flop_counter import FlopCounterMode
 from transformers.utils import logging
 
 from osprey_nb import Osprey, load_published
+from osprey_nb.config import OspreyConfig
 from osprey_nb.data.language import parse_phrase
 from osprey_nb.data.scenes import make_scene
-from osprey_nb.train.stages import TINY
+from osprey_nb.evaluate.synthetic import evaluate
+from osprey_nb.train import stages
+from osprey_nb.train.machines import fast_bf16, halve_frozen
+from osprey_nb.train.stages import PAPER, TINY, begin, osprey_loss
 from osprey_nb.train.tiny import train_tiny
+from osprey_nb.train.trainer import Budget, Objective, fit
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 GAP = 1e-3  # a GPU sums in another order than the CPU that made the golden files
 AGREE = 0.9  # share of regions whose object must be called the same in bf16
+RANK = 64
+TINY_MINUTES, MOST_SECONDS, LEAST_KIND = 2.6, 180, 0.9
 
 
 def parity(device: str) -> dict[str, float]:
@@ -88,24 +102,107 @@ def bf16_answers(device: str) -> dict:
     return {"regions": len(said[torch.bfloat16]), "as_in_float32": round(share, 3), "example": said[torch.bfloat16][0]}
 
 
-def check(device: str) -> dict:
-    """Every check in turn, with a word on each."""
+def matmul_rate(device: str, side: int = 8192) -> float:
+    """FLOP/s of one large bf16 matrix product: what the device can do at best."""
+    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    return 2 * side**3 / seconds(lambda: a @ b, repeats=20)
+
+
+def paper_steps(device: str, config: OspreyConfig | None = None, steps: int = 20, side: int = 8192) -> list[dict]:
+    """Stages 2 and 3 on the published shape (or `config`), random weights, four samples a step, through `fit`."""
+    rate, rows = matmul_rate(device, side), []
+    for way, stage, options in (
+        ("stage 2, gradients everywhere", PAPER[1], {"whole": True}),
+        ("stage 2", PAPER[1], {}),
+        (f"stage 3, LoRA {RANK}", PAPER[2], {"lora": RANK}),
+        (f"stage 3, LoRA {RANK}, gradient checkpointing", PAPER[2], {"lora": RANK, "checkpointing": True}),
+    ):
+        rows.append({"way": way} | paper_step(device, config or OspreyConfig.preset("paper"), stage, rate, steps, **options))
+        print(rows[-1], flush=True)
+    return rows
+
+
+def paper_step(
+    device: str, config: OspreyConfig, stage: stages.Stage, rate: float, steps: int, lora: int | None = None,
+    whole: bool = False, checkpointing: bool = False,
+) -> dict:
+    """A step's time and what it takes; {"fits": False} where memory runs out.
+
+    `model_tflops` are of the model, counted once: not what gradient checkpointing does again. `of_matmul` is their rate, as a
+    share of that of a bare matrix product.
+    """  # fmt: skip
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = Osprey(config)
+    batch = shaped_batch(model, stage.batch_size, regions=4, words=90 if lora is None else 300)
+    groups = begin(model, stage, lora)
+    if fast_bf16(torch.device(device)):
+        halve_frozen(model)
+    usual, objective, meter = stages.fixed_tokens, Objective(model, osprey_loss), Meter()
+    if whole:
+        stages.fixed_tokens = lambda *_: 0
+    try:
+        with FlopCounterMode(display=False) as counter, torch.autocast(device, torch.bfloat16):
+            objective(batch).backward()
+        model.zero_grad()
+        if checkpointing:
+            model.llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if device == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        budget = Budget(steps=WARM_STEPS + steps)
+        losses = fit(objective, lambda start: repeat(batch), groups, budget, stage.name, [meter]).losses
+    except (MemoryError, torch.OutOfMemoryError):
+        return {"fits": False}
+    finally:
+        stages.fixed_tokens = usual
+    spent = stage.batch_size / meter.rates()["samples_per_s"]
+    length = batch["input_ids"].shape[1] + config.num_image_tokens - 1
+    flops = counter.get_total_flops()
+    return {
+        "step_s": round(spent, 4), "tokens_per_s": round(stage.batch_size * length / spent), "tokens": length,
+        "samples": stage.batch_size, "model_tflops": round(flops / 1e12, 4), "of_matmul": round(flops / spent / rate, 3),
+        "matmul_tflops": round(rate / 1e12, 1), "learning": sum(x.numel() for group in groups for x in group["params"]),
+        "peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 1) if device == "cuda" else None,
+        "losses": [round(losses[0], 3), round(losses[-1], 3)],
+    }  # fmt: skip
+
+
+def tiny_from_nothing(device: str, minutes: float = TINY_MINUTES, steps: int | None = None, scenes: int = 60) -> dict:
+    """`osprey-nb train tiny` by the clock, everything included, then the measures of `osprey-nb eval`."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, start = Path(folder) / "tiny", time.perf_counter()
+        model = train_tiny(minutes, out, seed=0, device=device, steps=steps, progress=False)
+        spent = time.perf_counter() - start
+        record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    counts = {name: stage["steps"] for name, stage in record["stages"].items()}
+    table = evaluate(model.to(device), seed=0, scenes=scenes, progress=False)
+    return {"seconds": round(spent, 1), "scenes": record["scenes"], "steps": counts, "eval_scenes": scenes, "table": table}
+
+
+def check(device: str) -> None:
+    """Every check in turn, each result printed and kept."""
     result = {"machine": machine(device)}
-    for name, run in (("parity", parity), ("stages", a_step_of_each_stage), ("bf16", bf16_answers)):
+    for name, run in (
+        ("parity", parity), ("stages", a_step_of_each_stage), ("bf16", bf16_answers), ("paper", paper_steps),
+        ("tiny", tiny_from_nothing), ("training", training),
+        ("describe", lambda device: describing(Osprey.from_pretrained("tiny"), device)),
+    ):  # fmt: skip
         result[name] = run(device)
-        print(f"{name}: {result[name]}")
-    result["describe"] = describing(Osprey.from_pretrained("tiny"), device)
-    result["training"] = training(Osprey.from_pretrained("tiny"), device)
-    return result
+        print(f"{name}: {result[name]}", flush=True)
+        write(result)
+    kind = result["tiny"]["table"]["kind"]["value"]
+    if result["tiny"]["seconds"] > MOST_SECONDS or kind < LEAST_KIND:
+        raise SystemExit(f"tiny: {result['tiny']['seconds']} s, and the kind of {kind:.1%} of the objects")
+    show(result)
+    print(f"\nwrote results/{write(result).name}")
 
 
 def main() -> None:
     if not torch.cuda.is_available():
         raise SystemExit("make gpu needs a CUDA device, and torch sees none here; `make test` covers the rest on a CPU")
     logging.disable_progress_bar()
-    result = check("cuda")
-    show(result)
-    print(f"\nwrote results/{write(result).name}")
+    check("cuda")
 
 
 if __name__ == "__main__":
