@@ -185,8 +185,8 @@ def check(device: str) -> None:
     result = {"machine": machine(device)}
     for name, run in (
         ("parity", parity), ("stages", a_step_of_each_stage), ("bf16", bf16_answers), ("paper", paper_steps),
-        ("tiny", tiny_from_nothing), ("training", training),
-        ("describe", lambda device: describing(Osprey.from_pretrained("tiny"), device)),
+        ("tiny", tiny_from_nothing), ("describe", lambda device: describing(Osprey.from_pretrained("tiny"), device)),
+        ("training", training),
     ):  # fmt: skip
         result[name] = run(device)
         print(f"{name}: {result[name]}", flush=True)

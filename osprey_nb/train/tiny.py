@@ -41,7 +41,7 @@ RECIPE_MINUTES = 25
 SCENES_PER_MINUTE, MOST_SCENES = 240, 24_000  # of a core; drawing them takes a tenth of the time
 BRIDGE_SCENES = 1500
 WORD_STD = 0.1  # at 0.02 the sum of words at a region drowns in what the layers add, and the LM takes far longer to find it
-REST_MINUTES = 0.8  # the bridge, and saving
+REST_MINUTES = {"cpu": 0.8, "cuda": 0.25}  # the bridge, and saving
 LEAST_SHARE = 0.02  # of the recipe's minutes: below this some stage would not make a step
 
 
@@ -113,7 +113,7 @@ def train_tiny(
     phases = list(recipe(model, scenes, seed))
 
     spent_minutes = (time.perf_counter() - started) / 60
-    share = state.get("share", (minutes - spent_minutes - REST_MINUTES) / sum(phase.minutes for phase in phases))
+    share = state.get("share", (minutes - spent_minutes - REST_MINUTES[device.type]) / sum(phase.minutes for phase in phases))
     if steps is None and share < LEAST_SHARE:
         raise ValueError(f"Drawing the scenes took {spent_minutes:.1f} minutes: too few of {minutes:g} are left.")
     command = f"osprey-nb train tiny --minutes {minutes:g} --seed {seed}" + " --compile" * compile
