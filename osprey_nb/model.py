@@ -107,7 +107,7 @@ class Osprey(Describe, PreTrainedModel):
         if fixed:
             cache = DynamicCache(config=self.llm.config)
             with torch.no_grad():
-                before = reader(inputs_embeds=embeds[:, :fixed], past_key_values=cache).last_hidden_state
+                before = reader(inputs_embeds=embeds[:, :fixed].detach(), past_key_values=cache).last_hidden_state
             after = reader(inputs_embeds=embeds[:, fixed:], past_key_values=cache).last_hidden_state
             hidden = torch.cat([before, after], dim=1)
         else:
@@ -162,18 +162,21 @@ class Osprey(Describe, PreTrainedModel):
                 own = labels[i, order].masked_fill(sum(ids == p for p in placeholders).bool(), IGNORE)
                 rows["labels"].append(own.repeat_interleave(grow))
 
+        # ids may well be on the CPU still: all this counting would make a GPU wait
         ids, filled = _pad(rows["ids"], 0, padding_side), _pad(rows["keep"], False, padding_side)
         is_image, is_mask, is_pos = ((ids == p) & filled for p in placeholders)
-        words = ids.masked_fill(is_image | is_mask | is_pos, 0)
-        embeds = self.llm.get_input_embeddings()(words)
+        embed = self.llm.get_input_embeddings()
+        device = embed.weight.device
+        embeds = embed(ids.masked_fill(is_image | is_mask | is_pos, 0).to(device))
         for where, tokens in (
             (is_image, None if image is None else image.flatten(0, 1)),
             (is_mask, None if pairs is None else torch.cat(pairs[0])),
             (is_pos, None if pairs is None else torch.cat(pairs[1])),
         ):
             if tokens is not None and where.any():
-                embeds = embeds.masked_scatter(where[..., None], tokens.to(embeds))
-        return Spliced(embeds, filled, _pad(rows["labels"], IGNORE, padding_side) if labels is not None else None)
+                embeds = embeds.masked_scatter(where[..., None].to(device), tokens.to(embeds))
+        labels = None if labels is None else _pad(rows["labels"], IGNORE, padding_side).to(device)
+        return Spliced(embeds, filled.to(device), labels)
 
     def _check_counts(self, input_ids, attention_mask, n_images: int, masks) -> None:
         """Placeholders, images and regions agree, or a ValueError says where they don't. Nothing is computed before."""

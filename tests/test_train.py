@@ -82,7 +82,7 @@ def test_bad_input_is_refused_before_anything_is_drawn(tmp_path, monkeypatch):
 
 
 def test_a_budget_that_the_drawing_has_eaten(tmp_path, monkeypatch):
-    monkeypatch.setattr(tiny, "REST_MINUTES", 1)
+    monkeypatch.setattr(tiny, "REST_MINUTES", {"cpu": 1, "cuda": 1})
     monkeypatch.setattr(tiny, "SCENES_PER_MINUTE", 8)
     with pytest.raises(ValueError, match="Drawing the scenes took 0.* minutes"):
         train_tiny(minutes=1, out=tmp_path, progress=False)

@@ -59,11 +59,9 @@ class RegionCLIP(nn.Module):
     def embed_regions(self, images: Tensor, masks: list[Tensor]) -> Tensor:
         """R×D unit vectors: the mask tokens of all regions of all images."""
         features = [level.float() for level in self.encoder(images)]
-        extractor = self.mask_extractor
-        tokens = [
-            extractor.mask_token(extractor.pool(levels, regions)) for *levels, regions in zip(*features, masks, strict=True)
-        ]
-        return F.normalize(torch.cat(tokens).float(), dim=-1)
+        pooled = [self.mask_extractor.pool(levels, regions) for *levels, regions in zip(*features, masks, strict=True)]
+        tokens = self.mask_extractor.mask_token([torch.cat(level) for level in zip(*pooled, strict=True)])
+        return F.normalize(tokens.float(), dim=-1)
 
     def embed_texts(self, phrases: list[str]) -> Tensor:
         """N×D unit vectors: the direction of the sum of a phrase's words."""

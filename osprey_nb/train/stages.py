@@ -104,8 +104,8 @@ def osprey_loss(model: Osprey, batch: dict) -> Tensor:
     else:
         with torch.set_grad_enabled(any(weight.requires_grad for weight in model.encoder.parameters())):
             features = model.encoder(batch["images"].to(device, model.dtype))
-    ids, labels = batch["input_ids"].to(device), batch["labels"].to(device)
-    spliced = model.prepare(None, batch["masks"], ids, labels=labels, features=features)
+    ids = batch["input_ids"]
+    spliced = model.prepare(None, batch["masks"], ids, labels=batch["labels"], features=features)
     return model.answer_loss(spliced.embeds, spliced.labels, fixed=fixed_tokens(model, ids))
 
 
@@ -118,7 +118,7 @@ def fixed_tokens(model: Osprey, ids: Tensor) -> int:
         return 0
     grow = model.config.num_image_tokens - 1
     firsts = []
-    for row in ids.cpu():
+    for row in ids:
         region = (row == model.config.mask_token_id).nonzero()
         first = int(region[0]) if len(region) else len(row) - 1
         firsts.append(first + grow * int((row[:first] == model.config.image_token_id).sum()))
