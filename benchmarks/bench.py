@@ -244,11 +244,15 @@ def indexing() -> list[dict]:
     return rows
 
 
-def write(result: dict, kind: str = "") -> Path:
-    """Keep a result under its kind and the name of its device."""
-    RESULTS.mkdir(exist_ok=True)
+def path_of(result: dict, kind: str = "") -> Path:
+    """Results lie under their kind and the name of their device."""
     name = re.sub(r"[^a-z0-9]+", "-", result["machine"]["device"].lower()).strip("-")
-    path = RESULTS / f"{kind}{name}.json"
+    return RESULTS / f"{kind}{name}.json"
+
+
+def write(result: dict, kind: str = "") -> Path:
+    RESULTS.mkdir(exist_ok=True)
+    path = path_of(result, kind)
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return path
 

@@ -8,7 +8,8 @@
                 multiplication rate, and peak memory, of stage 2 and of stage 3 by LoRA
     tiny        from nothing in less than three minutes, and how often it names the object under a mask
 
-Then the times of `make bench` are taken there. Each result goes to results/<device>.json as soon as it is there.
+Then the times of `make bench` are taken there. `python benchmarks/gpu.py tiny paper` takes these two anew. Each result goes to
+results/<device>.json as soon as it is there.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from bench import WARM_STEPS, Meter, describing, machine, seconds, shaped_batch, show, training, write
+from bench import WARM_STEPS, Meter, describing, machine, path_of, seconds, shaped_batch, show, training, write
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.utils import logging
 
@@ -175,34 +176,38 @@ def tiny_from_nothing(device: str, minutes: float = TINY_MINUTES, steps: int | N
         model = train_tiny(minutes, out, seed=0, device=device, steps=steps, progress=False)
         spent = time.perf_counter() - start
         record = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    counts = {name: stage["steps"] for name, stage in record["stages"].items()}
+    parts = {name: {key: stage[key] for key in ("steps", "minutes")} for name, stage in record["stages"].items()}
     table = evaluate(model.to(device), seed=0, scenes=scenes, progress=False)
-    return {"seconds": round(spent, 1), "scenes": record["scenes"], "steps": counts, "eval_scenes": scenes, "table": table}
+    return {"seconds": round(spent, 1), "scenes": record["scenes"], "stages": parts, "eval_scenes": scenes, "table": table}
 
 
-def check(device: str) -> None:
-    """Every check in turn, each result printed and kept."""
+SECTIONS = {
+    "parity": parity, "stages": a_step_of_each_stage, "bf16": bf16_answers, "paper": paper_steps, "tiny": tiny_from_nothing,
+    "describe": lambda device: describing(Osprey.from_pretrained("tiny"), device), "training": training,
+}  # fmt: skip
+
+
+def check(device: str, sections: list[str]) -> None:
+    """Every check in turn, or those that are named; each result is printed and kept."""
     result = {"machine": machine(device)}
-    for name, run in (
-        ("parity", parity), ("stages", a_step_of_each_stage), ("bf16", bf16_answers), ("paper", paper_steps),
-        ("tiny", tiny_from_nothing), ("describe", lambda device: describing(Osprey.from_pretrained("tiny"), device)),
-        ("training", training),
-    ):  # fmt: skip
-        result[name] = run(device)
+    if sections and path_of(result).exists():
+        result = json.loads(path_of(result).read_text(encoding="utf-8")) | result
+    for name in sections or SECTIONS:
+        result[name] = SECTIONS[name](device)
         print(f"{name}: {result[name]}", flush=True)
         write(result)
     kind = result["tiny"]["table"]["kind"]["value"]
     if result["tiny"]["seconds"] > MOST_SECONDS or kind < LEAST_KIND:
         raise SystemExit(f"tiny: {result['tiny']['seconds']} s, and the kind of {kind:.1%} of the objects")
     show(result)
-    print(f"\nwrote results/{write(result).name}")
+    print(f"\nwrote results/{path_of(result).name}")
 
 
 def main() -> None:
     if not torch.cuda.is_available():
         raise SystemExit("make gpu needs a CUDA device, and torch sees none here; `make test` covers the rest on a CPU")
     logging.disable_progress_bar()
-    check("cuda")
+    check("cuda", sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -19,25 +19,26 @@ from .config import OspreyExtractorConfig
 
 
 def mask_pool(
-    feature: Float[Tensor, "C H W"], masks: Float[Tensor, "R h w"] | Bool[Tensor, "R h w"], resize: str = "threshold"
-) -> Float[Tensor, "R C"]:
-    """Mean of a feature map under each mask.
+    feature: Float[Tensor, "*B C H W"], masks: Float[Tensor, "*B R h w"] | Bool[Tensor, "*B R h w"], resize: str = "threshold"
+) -> Float[Tensor, "*B R C"]:
+    """Mean of a feature map under each mask, of one image or of a batch.
 
     `resize="threshold"` is the published rule: bilinear to H×W, then every cell above 0 counts as 1. It enlarges small masks,
     and a mask that falls between the sampling points of a coarse level vanishes: its row is then 0.
     `resize="soft"` weights each cell by the share of its area that the mask covers; no mask that has a pixel vanishes.
     """
     size = feature.shape[-2:]
-    masks = masks.float()[:, None]  # in float16 the 1e-8 would be 0, and a sum over a large mask overflow
+    lead = masks.shape[:-2]
+    masks = masks.float().reshape(-1, 1, *masks.shape[-2:])  # float16: 1e-8 would be 0, a sum over a large mask inf
     if resize == "threshold":
         weights = (F.interpolate(masks, size, mode="bilinear", align_corners=False) > 0).float()
     elif resize == "soft":
         weights = F.adaptive_avg_pool2d(masks, size)
     else:
         raise ValueError(f'resize is {resize!r}; use "threshold" (published) or "soft" (area-weighted).')
-    weights = weights[:, 0]
     weights = weights / (weights.sum(dim=(-2, -1), keepdim=True) + 1e-8)
-    return torch.einsum("chw,rhw->rc", feature, weights.to(feature.dtype))
+    weights = weights.reshape(*lead, size.numel()).to(feature.dtype)
+    return weights @ feature.flatten(-2).transpose(-2, -1)
 
 
 class SpatialMLP(nn.Module):
@@ -62,11 +63,16 @@ class MaskExtractor(nn.Module):
         self.feat_linear = nn.Linear(config.width, llm_width)
         self.mask_linear = SpatialMLP(config.spatial_size**2, config.spatial_width, llm_width)
 
-    def pool(
-        self, features: list[Float[Tensor, "_C _H _W"]], masks: Float[Tensor, "R h w"]
-    ) -> list[Float[Tensor, "R _C"]]:
-        """One pooled vector per region and level."""
-        return [mask_pool(feature, masks, self.config.resize) for feature in features]
+    def pool(self, features: list[Float[Tensor, "B _C _H _W"]], masks: list[Tensor]) -> list[Float[Tensor, "_R _C"]]:
+        """One vector per region and level, the regions of all images one after another. Images of one size go together."""
+        resize, device = self.config.resize, features[0].device
+        if len({regions.shape[1:] for regions in masks}) > 1:
+            each = [self.pool([level[i : i + 1] for level in features], [regions]) for i, regions in enumerate(masks)]
+            return [torch.cat(level) for level in zip(*each, strict=True)]
+        stack = nn.utils.rnn.pad_sequence(list(masks), batch_first=True)
+        real = torch.cat([torch.arange(len(regions)) + i * stack.shape[1] for i, regions in enumerate(masks)]).to(device)
+        stack = stack.to(device).float()  # moved first: a bool has a quarter of the bytes
+        return [mask_pool(level, stack, resize).flatten(0, 1)[real] for level in features]
 
     def mask_token(self, pooled: list[Float[Tensor, "R _C"]]) -> Float[Tensor, "R D"]:
         """Each level through its own Linear, summed, then one Linear to the LLM's width."""
@@ -82,12 +88,7 @@ class MaskExtractor(nn.Module):
         self, features: list[Float[Tensor, "B _C _H _W"]], masks: list[Tensor]
     ) -> tuple[list[Float[Tensor, "_R D"]], list[Float[Tensor, "_R D"]]]:
         """`masks[i]` holds the R_i×h×w regions of image i, 0/1, at a size of their own. Returns two lists of R_i×D."""
-        pooled, outlines = [], []
-        for *levels, regions in zip(*features, masks, strict=True):
-            regions = regions.to(device=features[0].device, dtype=features[0].dtype)
-            pooled.append(self.pool(levels, regions))
-            outlines.append(self.outline(regions))
-        mask_tokens = self.mask_token([torch.cat(level) for level in zip(*pooled, strict=True)])
-        spatial_tokens = self.mask_linear(torch.cat(outlines))
+        mask_tokens = self.mask_token(self.pool(features, masks))
+        spatial_tokens = self.mask_linear(torch.cat([self.outline(regions.to(features[0])) for regions in masks]))
         counts = [len(regions) for regions in masks]
         return list(mask_tokens.split(counts)), list(spatial_tokens.split(counts))

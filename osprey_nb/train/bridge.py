@@ -39,7 +39,7 @@ def bridge(model: Osprey, scenes: list[Scene], seed: int) -> None:
         masks, words = zip(*region_words(scene), strict=True)
         rough = roughen(torch.from_numpy(np.stack(masks)), rng).to(device, torch.float32)
         features = model.encoder(model.processor.image(scene.image)[None].to(device))
-        pooled.append(torch.cat(extractor.pool([level[0] for level in features], rough), dim=1))
+        pooled.append(torch.cat(extractor.pool(features, [rough]), dim=1))
         names += words
     sums = mask_word + word_counts(names, model.processor).to(device) @ embed
     matrix, offset = _least_squares(torch.cat(pooled), sums)

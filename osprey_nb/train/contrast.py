@@ -59,8 +59,7 @@ class RegionCLIP(nn.Module):
     def embed_regions(self, images: Tensor, masks: list[Tensor]) -> Tensor:
         """R×D unit vectors: the mask tokens of all regions of all images."""
         features = [level.float() for level in self.encoder(images)]
-        pooled = [self.mask_extractor.pool(levels, regions) for *levels, regions in zip(*features, masks, strict=True)]
-        tokens = self.mask_extractor.mask_token([torch.cat(level) for level in zip(*pooled, strict=True)])
+        tokens = self.mask_extractor.mask_token(self.mask_extractor.pool(features, masks))
         return F.normalize(tokens.float(), dim=-1)
 
     def embed_texts(self, phrases: list[str]) -> Tensor:
@@ -74,7 +73,7 @@ class RegionCLIP(nn.Module):
     def forward(self, batch: Regions) -> Tensor:
         """Mean of open_clip's loss over the groups, weighted by their size."""
         device = self.scale.device
-        regions = self.embed_regions(batch.images.to(device), [m.to(device) for m in batch.masks])
+        regions = self.embed_regions(batch.images.to(device), batch.masks)
         unique = list(dict.fromkeys(batch.phrases))
         texts, row = self.embed_texts(unique), {phrase: i for i, phrase in enumerate(unique)}
         total = weight = 0
@@ -123,7 +122,7 @@ def _regions(scenes: list[Scene], size: int, seed: int, mean: Tensor, std: Tenso
         masks = np.stack([mask for mask, _, _ in chosen])
         image, side = scene.image, -1 if rng.random() < 0.5 else 1
         images.append(torch.from_numpy(image[:, ::side].copy()).permute(2, 0, 1))
-        regions.append(torch.from_numpy(masks[:, :, ::side].copy()).float())
+        regions.append(torch.from_numpy(masks[:, :, ::side].copy()))
         phrases += [phrase for _, phrase, _ in chosen]
         colours += [colour for _, _, colour in chosen]
     pixels = ((torch.stack(images) - mean) / std).contiguous(memory_format=torch.channels_last)

@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -103,6 +104,7 @@ def train_tiny(
 
     count = 64 if steps else min(int(SCENES_PER_MINUTE * os.cpu_count() * minutes), MOST_SCENES)
     scenes = render_scenes(range(count), progress=progress)
+    gc.freeze()  # millions of objects that stay: the collector need not look at them, nor a forked process copy them
     model = Osprey(config)
     tokenizer = train_tokenizer(scenes[:2000], config.text_config.vocab_size, seed)
     model.processor = OspreyProcessor(config, tokenizer)
@@ -164,14 +166,16 @@ def recipe(model: Osprey, scenes: list[Scene], seed: int) -> Iterator[Phase]:
             bridge(model, scenes[:BRIDGE_SCENES], seed)
         return Objective(model, osprey_loss), begin(model, stage)
 
-    eyes = partial(region_batches, scenes, 16, seed, vision.mean, vision.std)
+    wide = 2 if model.device.type == "cuda" else 1  # a GPU takes so many times the batch in the same time
+    eyes = partial(region_batches, scenes, 16 * wide, seed, vision.mean, vision.std)
     yield Phase("stage 0: encoder by contrast", EYES_MINUTES, look, eyes, weight_decay=0.05)
-    lessons = partial(text_batches, scenes, LESSONS, processor, 12, seed, 1)
+    lessons = partial(text_batches, scenes, LESSONS, processor, 12 * wide, seed, 1)
     yield Phase("stage 0: lessons", LESSONS_MINUTES, partial(speak, 1.5e-3), lessons)
-    conversations = partial(text_batches, scenes, TINY[-1].mixture, processor, 8, seed, None)
+    conversations = partial(text_batches, scenes, TINY[-1].mixture, processor, 8 * wide, seed, None)
     yield Phase("stage 0: language", WORDS_MINUTES, partial(speak, 1e-3), conversations)
     for stage in TINY:
-        yield Phase(stage.name, stage.minutes, partial(see, stage), partial(record_batches, scenes, stage, processor, seed))
+        batches = partial(record_batches, scenes, replace(stage, batch_size=stage.batch_size * wide), processor, seed)
+        yield Phase(stage.name, stage.minutes, partial(see, stage), batches)
 
 
 def record_batches(
