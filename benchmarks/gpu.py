@@ -176,7 +176,10 @@ def tiny_from_nothing(device: str, minutes: float = TINY_MINUTES, steps: int | N
         model = train_tiny(minutes, out, seed=0, device=device, steps=steps, progress=False)
         spent = time.perf_counter() - start
         record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+        last = {entry["stage"]: entry for entry in map(json.loads, (out / "log.jsonl").read_text().splitlines())}
     parts = {name: {key: stage[key] for key in ("steps", "minutes")} for name, stage in record["stages"].items()}
+    for name, part in parts.items():
+        part["waiting"] = round(last[name]["waited"] / last[name]["seconds"], 3)
     table = evaluate(model.to(device), seed=0, scenes=scenes, progress=False)
     return {"seconds": round(spent, 1), "scenes": record["scenes"], "stages": parts, "eval_scenes": scenes, "table": table}
 
