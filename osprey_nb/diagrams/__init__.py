@@ -4,6 +4,7 @@
     codecs    runs, outline, polygons, pointing    what a mask looks like in each of its forms     (01)
     model     question, pipeline, extractor        the way from pixels to a sentence               (00, 03)
     tokens    token_strip, batch, instruction      a conversation, a batch, as the LLM reads them (00, 06)
+    stages    stages_figure, memory_figure         what a stage trains, and what that costs        (07)
     training  training_figure, runs_figure, rates  a training run, several runs                    (07)
 
 One colour for one thing, everywhere: image tokens blue, mask token orange, spatial token green, text grey.
@@ -12,11 +13,12 @@ One colour for one thing, everywhere: image tokens blue, mask token orange, spat
 from .arrays import curve, heatmaps, number_grids, principal_colours, pyramid, shares
 from .codecs import outline, pointing, polygons, runs
 from .model import extractor, pipeline, question
+from .stages import memory_figure, stages_figure
 from .tokens import batch, instruction, token_strip
 from .training import rates, runs_figure, smoothed, training_figure
 
 __all__ = [
-    "batch", "curve", "extractor", "heatmaps", "instruction", "number_grids", "outline", "pipeline", "pointing", "polygons",
-    "principal_colours", "pyramid", "question", "rates", "runs", "runs_figure", "shares", "smoothed", "token_strip",
-    "training_figure",
+    "batch", "curve", "extractor", "heatmaps", "instruction", "memory_figure", "number_grids", "outline", "pipeline",
+    "pointing", "polygons", "principal_colours", "pyramid", "question", "rates", "runs", "runs_figure", "shares", "smoothed",
+    "stages_figure", "token_strip", "training_figure",
 ]  # fmt: skip

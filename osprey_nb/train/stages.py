@@ -23,8 +23,6 @@ from .lora import add_lora
 from .machines import shared_out
 from .trainer import learning
 
-LEARNING_BYTES = 4 + 8  # of a weight that learns: its gradient, and the two numbers that AdamW keeps
-
 
 @dataclass(frozen=True)
 class Stage:
@@ -125,16 +123,22 @@ def fixed_tokens(model: Osprey, ids: Tensor) -> int:
     return min(firsts) if 2 * min(firsts) >= ids.shape[1] + grow else 0
 
 
+def memory(model: Osprey) -> dict[str, int]:
+    """Bytes of the weights, of the gradients of those that learn, and of the two numbers that AdamW keeps for each."""
+    weights = list(model.parameters())
+    learning = sum(x.numel() for x in weights if x.requires_grad)
+    return {"weights": sum(x.numel() * x.element_size() for x in weights), "gradients": 4 * learning, "AdamW": 8 * learning}
+
+
 def summary(model: Osprey) -> str:
     """Which parts of a model learn, how many numbers they are, and what that takes in memory, activations not counted."""
-    lines, total, learnt, memory = [], 0, 0, 0
+    lines, total, learnt = [], 0, 0
     for name, part in model.parts.items():
         weights = list(part.parameters())
         count, learning = (sum(x.numel() for x in chosen) for chosen in (weights, [x for x in weights if x.requires_grad]))
         total, learnt = total + count, learnt + learning
-        memory += sum(x.numel() * x.element_size() for x in weights) + LEARNING_BYTES * learning
         state = "frozen" if not learning else "learns" if learning == count else f"{learning:,} learn"
         lines.append(f"  {name:16}{count:>15,}  {state}")
-    needed = f"{memory / 2**20:,.0f} MiB with gradients and AdamW"
+    needed = f"{sum(memory(model).values()) / 2**20:,.0f} MiB with gradients and AdamW"
     lines.append(f"  {'together':16}{total:>15,}  {learnt / total:.1%} learn; {needed}")
     return "\n".join(lines)
