@@ -131,3 +131,21 @@ def test_pyramid_has_a_row_for_each_encoder():
     levels = [np.random.default_rng(i).normal(size=(3 + i, 8 >> i, 8 >> i)) for i in range(4)]
     titles = words(diagrams.pyramid(np.zeros((8, 8, 3), np.uint8), {"new": levels, "old": levels}))
     assert titles.count("res5 · 6×1×1") == 2 and {"new", "old"} <= set(titles)
+
+
+def test_stages_show_what_learns_and_how_fast():
+    text = words(diagrams.stages_figure({"one": {"llm": 1e-5}, "two": {"projector": 0.001, "mask_extractor": 2e-5}}))
+    assert text.count("frozen") == 5 and {"one", "two", "1e-05", "0.001", "2e-05", "mask extractor"} <= set(text)
+
+
+def test_memory_bars_stand_end_to_end_beside_the_card():
+    figure = diagrams.memory_figure({"all": {"weights": 20, "gradients": 30, "AdamW": 60}, "some": {"weights": 20}}, card=80)
+    (axes,) = figure.axes
+    assert [(bar.get_x(), bar.get_width()) for bar in axes.patches] == [(0, 20), (20, 30), (50, 60), (0, 20)]
+    assert axes.lines[0].get_xdata()[0] == pytest.approx(80e9 / 2**30)
+    assert {"  110.0", "  20.0", "a card of 80 GB"} <= {label.get_text() for label in axes.texts}
+
+
+def test_every_way_has_its_bar():
+    bars = diagrams.shares({"kind": {str(n): n / 10 for n in range(7)}}).axes[0].patches
+    assert [bar.get_width() for bar in bars] == pytest.approx([n / 10 for n in range(7)])

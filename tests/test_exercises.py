@@ -1,5 +1,6 @@
 """osprey_nb.exercises: cards, stubs, solutions and checks of every notebook."""
 
+import math
 from pathlib import Path
 
 import jupytext
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from open_clip.loss import ClipLoss
 
 from osprey_nb.exercises import CHECKS, Verdict, check, read_exercises
+from osprey_nb.train.stages import Stage
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9][0-9]_*.py"))
 EXERCISES = [(path, exercise) for path in NOTEBOOKS for exercise in read_exercises(path)]
@@ -19,7 +21,7 @@ def run(path: Path, name: str, code: str) -> Verdict:
     """What a reader sees: the stub's cell holds `code`, then the check's cell is run."""
     cells = [cell.source for cell in jupytext.read(path).cells if cell.cell_type == "code"]
     (check_cell,) = (source for source in cells if source.startswith(f'check("{name}"'))
-    space = {"torch": torch, "np": np, "F": F, "check": check}
+    space = {"torch": torch, "np": np, "F": F, "math": math, "Stage": Stage, "check": check}
     exec(code, space)
     return eval(check_cell, space)
 
@@ -126,6 +128,27 @@ SLIPS = [  # exercise, a wrong answer that people give, a word of the advice
     ("06.4", lambda q, a: a.lower().strip(" .") in q.lower(), "has an"),
     ("06.4", lambda q, a: " or " not in q and a.lower().strip(" .") in q.lower(), "coloured"),
     ("06.4", lambda q, a: "or" not in q and f" {a.lower().strip(' .')}" in q.lower(), "'or' within"),
+    ("07.1", 28, "weights alone"),
+    ("07.1", 56, "no AdamW"),
+    ("07.1", 112e9, "another unit"),
+    ("07.1", 7, "You say 7"),
+    ("07.2", lambda s, p: min(1, s / 0.03) * p, "still at its peak"),
+    ("07.2", lambda s, p: min(1, s / 0.03) * p * np.cos(np.pi * s), "is 0 already"),
+    ("07.2", lambda s, p: min(1, s / 0.03) * p * (1 + np.cos(np.pi * s)) / 4, "half of what"),
+    ("07.2", lambda s, p: p * (1 + np.cos(np.pi * s)) / 2, "min\\(1, spent / 0.03\\)"),
+    ("07.2", lambda s, p: min(1, s / 0.1) * p * (1 + np.cos(np.pi * s)) / 2, "Where the warm-up ends"),
+    ("07.2", lambda s, p: p * (1 - s), "should be the cosine's"),
+    ("07.2", lambda s, p: s / 0.03, "should be 1; you have 16"),
+    ("07.3", lambda losses, counts: sum(losses) / len(losses), "mean of the two means"),
+    ("07.3", lambda losses, counts: sum(x * n for x, n in zip(losses, counts, strict=True)), "Divide"),
+    ("07.3", lambda losses, counts: 1.25 if counts[0] == 10 else sum(losses) / 3, "for three"),
+    ("07.3", lambda losses, counts: 2, "you have 2"),
+    ("07.4", {"mask_extractor": 3e-4}, "got dict"),
+    ("07.4", Stage("x", {"llm": 1}, {}, 8), "It trains llm"),
+    ("07.4", Stage("x", {"mask_extractor": 3e-4, "llm": 3e-4}, {}, 8), "a tenth"),
+    ("07.4", Stage("x", {"mask_extractor": 3e-4, "llm": 3e-5}, {"parts": 1}, 8), "no kind of record"),
+    ("07.4", Stage("x", {"mask_extractor": 3e-4, "llm": 3e-5}, {"part_level": 1, "describe_short": 1}, 8), "three of four"),
+    ("07.4", Stage("x", {"mask_extractor": 3e-4, "llm": 3e-5}, {"part_level": 3, "describe_short": 1}, 4), "Batches of 8"),
 ]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from osprey_nb import Osprey
+from osprey_nb import Osprey, OspreyConfig
 from osprey_nb.data.mixture import shipped
 from osprey_nb.data.scenes import HELD_OUT, make_scene
 from osprey_nb.train import stages, tiny
@@ -20,7 +20,7 @@ from osprey_nb.train.checkpoints import Checkpoints
 from osprey_nb.train.contrast import RegionCLIP, groups_without_repeats, region_batches
 from osprey_nb.train.language import draw_record, drawn_batches, region_words, text_batches, text_loss, word_counts
 from osprey_nb.train.machines import compile_layers
-from osprey_nb.train.stages import LESSONS, PAPER, TINY, Stage, begin, fixed_tokens, osprey_loss, summary
+from osprey_nb.train.stages import LESSONS, PAPER, TINY, Stage, begin, fixed_tokens, memory, osprey_loss, summary
 from osprey_nb.train.tiny import record_batches, train_tiny
 from osprey_nb.train.trainer import Budget, Objective, fit, freeze
 
@@ -290,6 +290,15 @@ def test_a_fourth_stage_with_a_rate_for_each_part(run, scenes):
         begin(model, Stage("stage 5", {"eyes": 1e-3}, {}, 4))
     with pytest.raises(ValueError, match="trains nothing"):
         begin(model, Stage("stage 6", {}, {}, 4))
+
+
+def test_the_memory_of_a_stage():
+    model = Osprey(OspreyConfig.preset("tiny")).half()
+    begin(model, TINY[1])
+    count = {name: sum(x.numel() for x in part.parameters()) for name, part in model.parts.items()}
+    learns = count["mask_extractor"]
+    weights = 2 * (sum(count.values()) - learns) + 4 * learns  # what learns is held in float32
+    assert memory(model) == {"weights": weights, "gradients": 4 * learns, "AdamW": 8 * learns}
 
 
 def test_the_summary_counts_what_learns(run):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -133,10 +135,10 @@ def shares(rows: dict[str, dict[str, float]], title: str = "") -> Figure:
     names, ways = list(rows), list(next(iter(rows.values())))
     figure = Figure(figsize=(7.0, 0.55 + 0.27 * len(names) * (len(ways) + 0.6)), dpi=DPI)
     axes = figure.add_axes([0.32, 0.04, 0.6, 0.84])
-    tones = [SOFT, "#7CA6C4", COLOURS["image"], COLOURS["mask"]]
+    tones = [SOFT, "#7CA6C4", COLOURS["image"], COLOURS["mask"], COLOURS["spatial"]]
     labels, place = [], 0.0
     for name in names:
-        for way, tone in zip(ways, tones, strict=False):
+        for way, tone in zip(ways, itertools.cycle(tones), strict=False):
             axes.barh(place, rows[name][way], color=tone, height=0.8)
             axes.text(rows[name][way] + 0.01, place, f"{rows[name][way]:.0%}", va="center", fontsize=9, color=INK)
             labels.append((place, f"{name}, {way}"))

@@ -59,5 +59,5 @@ def memory_figure(ways: Mapping[str, Mapping[str, float]], card: float = 80.0) -
     axes.tick_params(axis="both", length=0, labelcolor=INK)
     axes.spines["bottom"].set_color(SOFT)
     axes.set_xlabel("GiB, activations not counted", fontsize=9, color=TONE)
-    axes.legend(frameon=False, fontsize=9, loc="lower right", labelcolor=INK)
+    axes.legend(frameon=False, fontsize=9, loc="upper right", labelcolor=INK)
     return figure

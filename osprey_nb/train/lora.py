@@ -7,9 +7,12 @@ Needs peft, and bitsandbytes for 4 bits: pip install "osprey-nb[lora]". At the e
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import nn
 
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # it warns of a kernel that nobody asked for
 INSTALL = 'pip install "osprey-nb[lora]"'
 
 

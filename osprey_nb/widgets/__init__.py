@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-_HOMES = {"MaskCanvas": "canvas", "Studio": "studio"}
+_HOMES = {"LiveTraining": "live", "MaskCanvas": "canvas", "Studio": "studio"}
 __all__ = list(_HOMES)
 
 
