@@ -58,9 +58,11 @@ def test_the_golden_files_are_reproduced():
 
 
 def test_steps_of_a_shape_count_their_work():
-    rows = {row.pop("way"): row for row in gpu.paper_steps("cpu", OspreyConfig.preset("tiny"), steps=1, side=64)}
+    config = OspreyConfig.preset("tiny")
+    config.vision_config.image_size = 256  # 256 tokens of an image: most of the sequence, as in the published shape
+    rows = {row.pop("way"): row for row in gpu.paper_steps("cpu", config, steps=1, side=64)}
     whole, stage2, lora, checkpointing = rows.values()
-    assert stage2["model_tflops"] == whole["model_tflops"], "here the tokens before the region are too few to be read apart"
+    assert stage2["model_tflops"] < whole["model_tflops"], "tokens before the region need no gradient"
     assert stage2["losses"] == pytest.approx(whole["losses"], rel=0.02)
     assert lora["model_tflops"] == checkpointing["model_tflops"], "what is computed again counts once"
     assert stage2["learning"] == sum(x.numel() for x in Osprey(OspreyConfig.preset("tiny")).mask_extractor.parameters())
