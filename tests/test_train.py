@@ -353,6 +353,9 @@ def test_what_depends_on_nothing_that_learns_is_read_without_gradients(run, scen
     assert fixed_tokens(model, whole["input_ids"]) == whole["input_ids"].shape[1] + model.config.num_image_tokens - 2
     begin(model, TINY[0])
     assert fixed_tokens(model, batch["input_ids"]) == 0  # the projector learns: image tokens change
+    begin(model, TINY[1])
+    compile_layers(model.llm)
+    assert fixed_tokens(model, batch["input_ids"]) == 0  # each layer would be compiled twice
 
 
 def test_a_step_of_pieces_is_the_step_of_the_whole(run, scenes):

@@ -38,11 +38,19 @@ def compile_layers(llm: nn.Module) -> None:
 
     On a CPU attention is written out, which the compiler makes faster than the ready-made kernel.
     """
-    layers = next(module for module in llm.modules() if isinstance(module, nn.ModuleList))
     if llm.device.type == "cpu":
         llm.set_attn_implementation("eager")
-    for layer in layers:
+    for layer in layers_of(llm):
         layer.compile(dynamic=True)
+
+
+def compiled(llm: nn.Module) -> bool:
+    """Has `compile_layers` been here?"""
+    return layers_of(llm)[0]._compiled_call_impl is not None
+
+
+def layers_of(llm: nn.Module) -> nn.ModuleList:
+    return next(module for module in llm.modules() if isinstance(module, nn.ModuleList))
 
 
 def halve_frozen(model: nn.Module) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..model import Osprey
 from .lora import add_lora
-from .machines import shared_out
+from .machines import compiled, shared_out
 from .trainer import learning
 
 
@@ -110,9 +110,11 @@ def osprey_loss(model: Osprey, batch: dict) -> Tensor:
 def fixed_tokens(model: Osprey, ids: Tensor) -> int:
     """How many tokens at the start of all sequences depend on nothing that learns: those before the first region, in stage 2.
 
-    0 where they are not half of a sequence (two readings take longer than one), or where processes share out the weights.
+    0 where they are not half of a sequence (two readings take longer than one), where processes share out the weights, or where
+    the LLM's layers are compiled: a cache of keys is another argument, and each layer would be compiled twice.
     """
-    if shared_out() or any(x.requires_grad for part in (model.projector, model.llm) for x in part.parameters()):
+    learns = any(x.requires_grad for part in (model.projector, model.llm) for x in part.parameters())
+    if learns or shared_out() or compiled(model.llm):
         return 0
     grow = model.config.num_image_tokens - 1
     firsts = []
