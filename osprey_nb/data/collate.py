@@ -171,7 +171,7 @@ def ahead(make: Callable[[int], list], start: int = 0, each: int = 1) -> Iterato
 def _workers() -> int:
     if not torch.cuda.is_available():
         return 1
-    return max(1, min(4, os.cpu_count() // (2 * int(os.environ.get("LOCAL_WORLD_SIZE", 1)))))
+    return max(1, min(8, os.cpu_count() // (2 * int(os.environ.get("LOCAL_WORLD_SIZE", 1)))))
 
 
 def _alive(loader: DataLoader) -> Iterator[dict]:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from .checkpoints import Checkpoints
 from .guards import fits_memory, guard, interrupts
-from .machines import launched
+from .machines import cores_for_loading, launched
 from .state import State
 from .watch import Watcher, looking_on
 
@@ -132,7 +132,8 @@ def fit(
         write = partial(state.save, frozen=checkpoints.frozen)
         checkpoints.save(write, facts, accelerator.is_main_process, accelerator.wait_for_everyone)
 
-    with interrupts() as interrupted, looking_on(watchers if accelerator.is_main_process else (), name, len(losses)) as show:
+    shown = watchers if accelerator.is_main_process else ()
+    with interrupts() as interrupted, looking_on(shown, name, len(losses)) as show, cores_for_loading(device):
 
         def look() -> tuple[float, bool]:
             """The share that is spent, and whether to stop: the first process decides for all. Saves when that is due."""
