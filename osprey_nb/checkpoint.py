@@ -17,11 +17,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer, LlamaConfig
 
 from .config import OspreyConfig
+from .files import read_tensors
 from .model import Osprey
 from .processor import OspreyProcessor
 
@@ -34,24 +34,6 @@ RELEASES = {
     "osprey-chat-7b": (("sunshine-lwt/Osprey-Chat-7b", None), _CLIP),
     "osprey-7b-stage2": (("sunshine-lwt/Osprey-7b-stage2", None), _CLIP),
 }
-
-
-def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """Tensors of a `.safetensors` or a pickled `.bin`/`.pt` file. Pickles are read with `weights_only=True`: no code runs."""
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"No weights at {path}.")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ValueError(f"{path.name} cannot be read as weights ({reason}). Fetch it again.") from error
-    loaded = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else loaded
-    if not isinstance(loaded, Mapping) or not all(isinstance(x, Tensor) for x in loaded.values()):
-        raise ValueError(f"{path.name} holds no state dict (a mapping of names to tensors).")
-    return dict(loaded)
 
 
 def load_published(

@@ -19,6 +19,7 @@ from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
 from .config import OspreyVisionConfig
+from .files import read_tensors
 
 #: Where a block's layer scale begins when a trunk is trained from nothing. timm's 1e-6 is for much deeper ones.
 LAYER_SCALE = 0.1
@@ -57,8 +58,6 @@ class Encoder(nn.Module):
 
             source = hf_hub_download(self.config.open_clip_hub, "open_clip_pytorch_model.bin")
         if not isinstance(source, dict):
-            from .checkpoint import read_tensors
-
             source = read_tensors(source)
         trunk = {key.split("visual.trunk.", 1)[1]: x for key, x in source.items() if "visual.trunk." in key}
         own = self.trunk.state_dict()

@@ -10,8 +10,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "osprey_nb"
 # A module may import at load time what stands in an earlier row, or its neighbours of the same folder.
 ORDER = (
-    ("config", "prompt"),
-    ("masks", "images", "encoder", "mask_extractor", "projector", "llm"),
+    ("config", "prompt", "files"),
+    ("masks", "images", "encoder", "mask_extractor", "projector", "llm", "prefix"),
     ("data", "viz", "diagrams", "segment"),
     ("processor", "generate"),
     ("model",),
@@ -22,7 +22,7 @@ ORDER = (
     ("cli",),
 )
 ROW = {name: row for row, names in enumerate(ORDER) for name in names}
-KNOW_NO_MODEL = ("data", "viz", "diagrams", "segment", "masks", "images", "prompt")
+KNOW_NO_MODEL = ("data", "viz", "diagrams", "segment", "masks", "images", "prompt", "files")
 TEXT = {".py", ".md", ".js", ".mjs", ".css", ".json", ".toml", ".yml", ".ipynb", ".lock", ""}
 MACHINE_PATH = re.compile(r"(?<![\w.:/~])/(?:home|root|Users|work|tmp|opt|mnt|private)/\w+")
 
@@ -80,7 +80,7 @@ def test_import_is_light():
 
 def test_only_the_hub_is_asked_for_anything():
     """Weights come from the hub through huggingface_hub, where a person asks for them. A teacher behind a URL is asked where
-    somebody gives that URL. Nothing else leaves the machine."""
+    somebody gives that URL, released SAM weights where somebody names them. Nothing else leaves the machine."""
     network = {"urllib", "http", "socket", "requests", "httpx", "aiohttp", "ftplib"}
     for module, tree in modules().items():
         names = set()
@@ -89,7 +89,7 @@ def test_only_the_hub_is_asked_for_anything():
                 names |= {alias.name.split(".")[0] for alias in node.names}
             if isinstance(node, ast.ImportFrom) and node.level == 0:
                 names.add(node.module.split(".")[0])
-        allowed = {"urllib"} if module == "data/teachers" else set()
+        allowed = {"data/teachers": {"urllib"}, "files": {"urllib", "http"}}.get(module, set())
         assert not names & network - allowed, f"{module} imports {names & network}"
         assert "huggingface_hub" not in names or module in ("checkpoint", "encoder", "doctor"), f"{module} asks the hub"
 

@@ -10,8 +10,9 @@ import sentencepiece
 import torch
 from transformers import LlamaConfig
 
-from osprey_nb.checkpoint import fetch, load_published, read_tensors
+from osprey_nb.checkpoint import fetch, load_published
 from osprey_nb.config import OspreyConfig
+from osprey_nb.files import read_tensors
 from osprey_nb.processor import OspreyProcessor
 
 DATA = Path(__file__).parent / "data"

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,7 +72,8 @@ def finetune(
         model, stage, training, Budget(seconds=60 * minutes), out, How(limit=limit, strict=strict), seed, checkpoints, at,
         {"settings": settings, "before": before}, progress,
     )  # fmt: skip
-    result = facts(model, seed, command) | {
+    result = facts(model.parts, seed, command) | {
+        "config": json.loads(model.config.to_json_string()),
         "data": files(records), "minutes": round(done.seconds / 60, 2), "steps": len(done.losses),
         "records": {name: len(chosen) for name, chosen in splits.items()}, "dropped": report.dropped,
         "before": before, "after": ask(),

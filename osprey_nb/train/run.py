@@ -90,7 +90,8 @@ def train_stage(
         budget = Budget(seconds=60 * stage.minutes)
     torch.manual_seed(seed + PartialState().process_index)
     done, report = learn(model, stage, records, budget, out, how, seed, checkpoints, at, {"settings": settings}, progress)
-    result = facts(model, seed, command) | {
+    result = facts(model.parts, seed, command) | {
+        "config": json.loads(model.config.to_json_string()),
         "stage": stage.name, "trains": dict(stage.trains), "batch_size": stage.batch_size, "records": len(records),
         "how": {name: value for name, value in vars(how).items() if name != "cache"}, "data": settings["data"],
         "processes": PartialState().num_processes, "minutes": round(done.seconds / 60, 2), "steps": len(done.losses),

@@ -20,12 +20,12 @@ from pathlib import Path
 
 import torch
 import transformers
+from torch import nn
 
 from ..data.mixture import Mixture
 from ..diagrams import runs_figure
 from ..diagrams.training import calm
 from ..doctor import processor_name
-from ..model import Osprey
 from ..viz import to_png
 from .checkpoints import sha256
 
@@ -69,22 +69,22 @@ class Run:
         return next((stage.get("last_loss") for stage in reversed(_stages(self.record).values())), None)
 
 
-def facts(model: Osprey, seed: int, command: str) -> dict:
-    """What somebody needs to repeat a run, whatever was trained: command, code, machine, versions, sizes."""
+def facts(parts: Mapping[str, nn.Module], seed: int, command: str) -> dict:
+    """What somebody needs to repeat a run, whatever was trained: command, code, machine, versions, sizes of its parts."""
     try:
         describe = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
         commit = subprocess.run(describe, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
     except OSError:
         commit = ""
-    device = torch.cuda.get_device_name() if model.device.type == "cuda" else processor_name()
+    on_gpu = any(weight.is_cuda for part in parts.values() for weight in part.parameters())
+    device = torch.cuda.get_device_name() if on_gpu else processor_name()
     return {
         "command": command, "date": time.strftime("%Y-%m-%d"), "commit": commit or None, "seed": seed,
         "machine": {
             "device": device, "cores": os.cpu_count(), "system": platform.system(), "python": platform.python_version(),
         },
         "torch": torch.__version__, "transformers": transformers.__version__,
-        "config": json.loads(model.config.to_json_string()),
-        "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in model.parts.items()},
+        "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()},
     }  # fmt: skip
 
 

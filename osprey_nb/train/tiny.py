@@ -119,7 +119,8 @@ def train_tiny(
     if steps is None and share < LEAST_SHARE:
         raise ValueError(f"Drawing the scenes took {spent_minutes:.1f} minutes: too few of {minutes:g} are left.")
     command = f"osprey-nb train tiny --minutes {minutes:g} --seed {seed}" + " --compile" * compile
-    record = state.get("record") or facts(model, seed, command) | {
+    record = state.get("record") or facts(model.parts, seed, command) | {
+        "config": json.loads(model.config.to_json_string()),
         "budget_minutes": minutes, "scenes": len(scenes), "data": {"scenes": look_of(scenes)}, "stages": {},
     }  # fmt: skip
     first = next((i for i, phase in enumerate(phases) if phase.name == state.get("phase")), 0)
