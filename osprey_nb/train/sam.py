@@ -23,7 +23,7 @@ from scipy import ndimage
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
-from ..data.scenes import Scene
+from ..data.scenes import make_scene
 from ..files import read_tensors
 from ..segment import TINY_SIDE, SamSegmenter, build_tiny
 from .runs import RECORD, facts
@@ -41,20 +41,21 @@ LEVELS = 3
 class Pieces(nn.Module):
     """Scenes as lookups: `pictures` N×3×S×S uint8; `piece` N×S×S, 0 the background; `part` and `object` N×K of each piece."""
 
-    def __init__(self, scenes: Sequence[Scene]):
+    def __init__(self, scenes: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]):
         super().__init__()
-        pieces, owners = zip(*(pieces_of(scene) for scene in scenes), strict=True)
-        most = max(len(owner) for owner in owners)
-        table = np.zeros((len(scenes), most, 2), np.uint8)
+        pictures, pieces, owners = (list(each) for each in zip(*scenes, strict=True))
+        table = np.zeros((len(scenes), max(map(len, owners)), 2), np.uint8)
         for row, owner in zip(table, owners, strict=True):
             row[: len(owner)] = owner
-        pictures = np.stack([scene.image for scene in scenes]).transpose(0, 3, 1, 2)
+        pictures = np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))
         for name, array in (("pictures", pictures), ("piece", np.stack(pieces)), ("owner", table)):
-            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array)), persistent=False)
+            self.register_buffer(name, torch.from_numpy(array), persistent=False)
 
 
-def pieces_of(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-    """H×W uint8, the number of the connected piece at each pixel, 0 for the background; and K×2, part and object of each."""
+def in_pieces(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A training scene: picture S×S×3; S×S uint8, the number of the connected piece at each pixel, 0 for the background; and
+    K×2, part and object of each piece."""
+    scene = make_scene(seed, TINY_SIDE)
     piece, owner = np.zeros(scene.labels.shape, np.uint8), [(0, 0)]
     for label in np.unique(scene.labels[scene.labels > 0]):
         found, count = ndimage.label(scene.labels == label)
@@ -62,7 +63,7 @@ def pieces_of(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
             if len(owner) < 256:
                 piece[found == i] = len(owner)
                 owner.append((label, scene.segments[label][0] + 1))
-    return piece, np.array(owner, np.uint8)
+    return scene.image, piece, np.array(owner, np.uint8)
 
 
 class Interactive(nn.Module):
@@ -215,8 +216,8 @@ def train_sam(
             nn.init.trunc_normal_(weight, std=0.02)
     if start is not None:
         sam.load_state_dict({key: value.float() for key, value in read_tensors(Path(start) / "model.safetensors").items()})
-    count = 64 if steps else int(min(SCENES_PER_MINUTE * minutes * (8 if wide else 1), MOST_SCENES))
-    scenes = render_scenes(range(seed * MOST_SCENES, seed * MOST_SCENES + count), progress=progress, size=TINY_SIDE)
+    count = 64 if steps else int(min(SCENES_PER_MINUTE * minutes * (4 if wide else 1), MOST_SCENES))
+    scenes = render_scenes(range(seed * MOST_SCENES, seed * MOST_SCENES + count), progress, in_pieces)
     objective = Interactive(sam, Pieces(scenes), prompts=12 if wide else 4).to(device)
     del scenes
     size = 48 if wide else 6

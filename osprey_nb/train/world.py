@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from functools import partial
+from collections.abc import Callable
+from typing import TypeVar
 
 from tqdm.auto import tqdm
 
-from ..data.scenes import Scene, make_scene
+from ..data.scenes import make_scene
+
+T = TypeVar("T")
 
 
-def render_scenes(seeds: range, progress: bool = True, size: int = 128) -> list[Scene]:
-    """The training scenes of these seeds at `size` pixels a side, in order."""
+def render_scenes(seeds: range, progress: bool = True, make: Callable[[int], T] = make_scene) -> list[T]:
+    """What `make` makes of these seeds, in order: their training scenes at 128 px."""
     bar = tqdm(total=len(seeds), desc="drawing scenes", unit="scene", disable=not progress)
     scenes = []
     with bar, multiprocessing.get_context("fork").Pool(os.cpu_count()) as pool:
-        for scene in pool.imap(partial(make_scene, size=size), seeds, chunksize=32):
+        for scene in pool.imap(make, seeds, chunksize=32):
             scenes.append(scene)
             bar.update()
     return scenes
