@@ -148,7 +148,7 @@ class SamSegmenter:
             box_nms_thresh=0.95,  # a wheel and its bicycle may have one box; what is the same is told by the masks below
         )  # fmt: skip
         found = generator.generate(self.image)
-        self.predictor.set_image(self.image) if not self.predictor.is_image_set else None
+        found.sort(key=lambda entry: -entry["predicted_iou"])
         masks = np.array([entry["segmentation"] for entry in found], bool).reshape(-1, *self.size)
         return distinct(Candidates(masks, np.array([entry["predicted_iou"] for entry in found], np.float32)))
 
@@ -225,7 +225,7 @@ def checked_prompt(points, labels, box, size: tuple[int, int] | None) -> tuple[n
 
 def distinct(found: Candidates, smallest: float = SMALLEST, duplicate: float = DUPLICATE) -> Candidates:
     """Without masks smaller than `smallest` of the picture, those that nearly fill it, and those much like one before them."""
-    flat = found.masks.reshape(len(found.masks), -1)
+    flat = found.masks.reshape(len(found.masks), found.masks[0].size if len(found.masks) else 0)
     areas = flat.sum(1)
     kept: list[int] = []
     for i in np.flatnonzero((areas >= smallest * flat.shape[1]) & (areas < 0.95 * flat.shape[1])):

@@ -232,13 +232,13 @@ def train_sam(
     budget = Budget(steps=steps) if steps else Budget(seconds=left)
     out.mkdir(parents=True, exist_ok=True)
     done = fit(objective.train(), batches, 1e-3, budget, "tiny SAM", watchers(out, progress), weight_decay=0.05)
-    sam = sam.eval().cpu()
-    weights = {key: value.half() if value.is_floating_point() else value for key, value in sam.state_dict().items()}
-    save_file({key: value.contiguous() for key, value in weights.items()}, out / "model.safetensors")
     command = f"osprey-nb train sam --minutes {minutes:g} --seed {seed}" + (f" --start {start}" if start else "")
     record = facts(dict(sam.named_children()), seed, command) | {
         "scenes": count, "steps": len(done.losses), "minutes": round((time.perf_counter() - began) / 60, 2),
         "first_loss": round(done.losses[0], 4), "last_loss": round(float(np.mean(done.losses[-20:])), 4),
     }  # fmt: skip
+    sam = sam.eval().cpu()
+    weights = {key: value.half() if value.is_floating_point() else value for key, value in sam.state_dict().items()}
+    save_file({key: value.contiguous() for key, value in weights.items()}, out / "model.safetensors")
     (out / RECORD).write_text(json.dumps(record, indent=1) + "\n")
     return SamSegmenter(sam, "tiny SAM (trained on synthetic drawings only)")

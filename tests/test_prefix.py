@@ -1,0 +1,41 @@
+"""A cache whose beginning is shared: rows read with it as they would each on their own."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, DynamicCache, Gemma3TextConfig, LlamaConfig, Qwen2Config
+
+from osprey_nb.prefix import SharedLayer, for_rows, sharable, shared_attention
+
+SIZES = {
+    "vocab_size": 60, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}  # fmt: skip
+FAMILIES = {
+    "llama": LlamaConfig(**SIZES),
+    "qwen2": Qwen2Config(**SIZES),
+    "gemma3": Gemma3TextConfig(**SIZES, head_dim=12, sliding_window=8, layer_types=["sliding_attention", "full_attention"]),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.inference_mode()
+def test_rows_read_as_on_their_own(family):
+    torch.manual_seed(0)
+    llm = AutoModelForCausalLM.from_config(FAMILIES[family]).eval()
+    assert sharable(llm)
+    usual = llm.config._attn_implementation
+    beginning, suffix, step = torch.randn(1, 13, 48), torch.randn(5, 4, 48), torch.randn(5, 1, 48)
+    cache = DynamicCache(config=llm.config)
+    with shared_attention(llm):
+        llm(inputs_embeds=beginning, past_key_values=cache)
+        wide = for_rows(cache, 5, share=True)
+        assert any(isinstance(layer, SharedLayer) for layer in wide.layers)
+        first = llm(inputs_embeds=suffix, past_key_values=wide).logits
+        wide.reorder_cache(torch.tensor([0, 2, 3]))  # rows 1 and 4 leave
+        second = llm(inputs_embeds=step[[0, 2, 3]], past_key_values=wide).logits
+    assert llm.config._attn_implementation == usual
+    assert cache.get_seq_length() == 13  # as it was
+    whole = torch.cat([beginning.expand(5, -1, -1), suffix, step], 1)
+    alone = llm(inputs_embeds=whole).logits
+    torch.testing.assert_close(first, alone[:, 13:17], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(second, alone[[0, 2, 3], 17:], rtol=1e-4, atol=1e-5)

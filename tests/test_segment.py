@@ -1,0 +1,187 @@
+"""Clicks and boxes to masks: SAM of every size behind one interface, and what it refuses."""
+
+import numpy as np
+import pytest
+import torch
+from segment_anything import sam_model_registry
+
+from osprey_nb.data.scenes import make_scene
+from osprey_nb.segment import (
+    Candidates,
+    SamSegmenter,
+    build_tiny,
+    checked_prompt,
+    distinct,
+    load_segmenter,
+    sam_of,
+    tree_of,
+)
+from osprey_nb.train import sam as training
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    torch.manual_seed(0)
+    return build_tiny()
+
+
+@pytest.fixture(scope="module", params=["sam", "classic"])
+def segmenter(request, tiny):
+    segmenter = SamSegmenter(tiny, "random") if request.param == "sam" else load_segmenter("classic")
+    with pytest.raises(ValueError, match="call set_image first"):
+        segmenter.predict([(3, 4)])
+    with pytest.raises(ValueError, match="call set_image first"):
+        segmenter.everything()
+    segmenter.set_image(make_scene(3, (96, 144)).image)
+    return segmenter
+
+
+def test_one_click_gives_three_masks_small_to_large(segmenter):
+    found = segmenter.predict([(70, 40)])
+    assert found.masks.shape == (3, 96, 144) and found.masks.dtype == bool
+    areas = found.masks.sum((1, 2))
+    assert (np.diff(areas) >= 0).all() and ((found.scores >= 0) & (found.scores <= 1)).all()
+
+
+def test_a_box_or_two_clicks_give_one(segmenter):
+    assert segmenter.predict(box=(20, 20, 60, 70)).masks.shape == (1, 96, 144)
+    assert segmenter.predict([(70, 40), (10, 10)], [1, 0]).masks.shape == (1, 96, 144)
+    assert segmenter.predict([(70, 40), (80, 40)], several=True).masks.shape == (3, 96, 144)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ({}, "Nothing to go by"),
+        ({"points": [(5, 5)], "labels": [0]}, "Nothing to go by"),
+        ({"points": [(200, 5)]}, r"\(200, 5\) lies outside the picture, which is 144×96"),
+        ({"points": [(float("nan"), 5)]}, "lies outside"),
+        ({"points": [5, 5]}, "list of"),
+        ({"points": [(5, 5)], "labels": [1, 0]}, "for 1 points"),
+        ({"points": [(5, 5)], "labels": [2]}, "give 1"),
+        ({"box": (10, 10, 10, 40)}, "box"),
+        ({"box": (10, 10, 400, 40)}, "box"),
+    ],
+)
+def test_what_no_picture_can_answer_is_refused(segmenter, prompt, message):
+    with pytest.raises(ValueError, match=message):
+        segmenter.predict(**prompt)
+
+
+def test_classic_clicks_hold_the_place_and_leave_out_what_is_outside():
+    segmenter = load_segmenter("classic")
+    scene = make_scene(3, 128)
+    segmenter.set_image(scene.image)
+    masks = segmenter.predict([(64.5, 20.5)]).masks
+    assert masks[:, 20, 64].all()
+    assert (masks[0] <= masks[1]).all() and (masks[1] <= masks[2]).all()
+    assert not segmenter.predict([(64, 20), (5, 120)], [1, 0]).masks[0, 120, 5]
+
+
+def test_everything_holds_no_mask_twice(segmenter):
+    found = segmenter.everything()
+    for i, mask in enumerate(found.masks):
+        for other in found.masks[:i]:
+            assert (mask & other).sum() < 0.85 * (mask | other).sum()
+
+
+def test_distinct_and_tree():
+    masks = np.zeros((5, 40, 50), bool)
+    masks[0, 5:35, 5:35] = True  # a bicycle
+    masks[1, 20:32, 8:20] = True  # its wheel
+    masks[2, 24:28, 12:16] = True  # the hub
+    masks[3, 5:35, 5:34] = True  # the bicycle again
+    masks[4, 0, 0] = True  # a speck
+    found = distinct(Candidates(masks, np.arange(5.0)))
+    assert found.scores.tolist() == [0, 1, 2]
+    assert tree_of(found.masks) == [None, 0, 1]
+
+
+def test_released_layouts_load_and_others_are_named(tmp_path, tiny):
+    torch.manual_seed(1)
+    weights = sam_model_registry["vit_b"]().state_dict()
+    path = tmp_path / "mine.pth"
+    torch.save(weights, path)
+    loaded = load_segmenter(path, "cpu")
+    assert loaded.predictor.model.image_encoder.img_size == 1024
+    for key, value in loaded.predictor.model.state_dict().items():
+        assert torch.equal(value, weights[key]), key
+    path.write_bytes(path.read_bytes()[:1_000_000])
+    with pytest.raises(ValueError, match="mine.pth cannot be read as weights"):
+        load_segmenter(path)
+    with pytest.raises(ValueError, match="its ViT has width 32"):
+        sam_of({"image_encoder.pos_embed": torch.zeros(1, 4, 4, 32)})
+    with pytest.raises(ValueError, match="does not fit"):
+        sam_of({key: value for key, value in tiny.state_dict().items() if "neck" not in key})
+    with pytest.raises(FileNotFoundError):
+        load_segmenter(tmp_path / "nothing.pth")
+
+
+def test_prompt_labels_default_to_inside():
+    points, labels, box = checked_prompt([(1, 2), (3, 4)], None, None, (10, 10))
+    assert labels.tolist() == [1, 1] and box is None and points.shape == (2, 2)
+
+
+# --- its training ------------------------------------------------------------------------------------------------------------
+
+
+def test_decode_is_segment_anythings_for_prompts_on_several_pictures(tiny):
+    torch.manual_seed(0)
+    embeddings = tiny.image_encoder(torch.randn(2, 3, 256, 256))
+    points, labels = torch.tensor([[[30.0, 40]], [[100, 200]]]), torch.ones(2, 1)
+    sparse, dense = tiny.prompt_encoder((points, labels), None, None)
+    masks, iou = training.decode(tiny, embeddings, sparse, dense)
+    for i in range(2):
+        own = {"sparse_prompt_embeddings": sparse[i : i + 1], "dense_prompt_embeddings": dense[i : i + 1]}
+        one = tiny.mask_decoder.predict_masks(embeddings[i : i + 1], tiny.prompt_encoder.get_dense_pe(), **own)
+        torch.testing.assert_close(masks[i : i + 1], one[0], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(iou[i : i + 1], one[1], rtol=1e-4, atol=1e-4)
+
+
+def test_clicks_know_their_piece_part_and_object():
+    torch.manual_seed(0)
+    picture, piece, owner = training.in_pieces(5)
+    scene = make_scene(5, 256)
+    assert (picture == scene.image).all()
+    points, targets, known = training.clicks(torch.from_numpy(piece)[None], torch.from_numpy(owner)[None], 64)
+    assert 40 < known.sum() < 64
+    for (x, y), three in zip(points[known].int().tolist(), targets[known], strict=True):
+        label = scene.labels[y, x]
+        thing = scene.segments[label][0]
+        for target, drawn in ((three[1], scene.labels == label), (three[2], scene.objects[thing].mask)):
+            assert (target > 0.5).sum().item() == pytest.approx(drawn.sum() / 4, rel=0.25, abs=6)
+        assert (three[0] <= three[1]).all() and (three[1] <= three[2]).all()
+
+
+def test_loose_boxes_are_around_their_targets():
+    torch.manual_seed(0)
+    target = torch.zeros(200, 128, 128)
+    target[:, 30:50, 60:90] = 1
+    boxes = training.loose_boxes(target)
+    middle = torch.tensor([120.0, 60, 180, 100]) - 0.5
+    assert (boxes.mean(0) - middle).abs().max() < 1 and 1 < boxes.std(0).max() < 5
+
+
+def test_a_click_goes_where_the_mask_is_wrong():
+    logits, target = torch.full((1, 128, 128), -5.0), torch.zeros(1, 128, 128)
+    target[0, 10:12, 20:22] = 1
+    at, inside = training.wrong_places(logits, target)
+    assert inside.item() == 1 and 40 <= at[0, 0] <= 44 and 20 <= at[0, 1] <= 24
+    at, inside = training.wrong_places(-logits, target * 0)
+    assert inside.item() == 0
+
+
+def test_training_learns_and_saves(tmp_path):
+    made = training.train_sam(out=tmp_path / "sam", steps=6, device="cpu", progress=False)
+    record = (tmp_path / "sam" / "run.json").read_text()
+    assert '"command": "osprey-nb train sam' in record
+    again = load_segmenter(tmp_path / "sam" / "model.safetensors", "cpu")
+    for segmenter in (made, again):
+        segmenter.set_image(make_scene(1, 256, "eval").image)
+    np.testing.assert_allclose(made.predict([(99, 99)]).logits, again.predict([(99, 99)]).logits, atol=0.2)
+    losses = [line.split('"loss": ')[1].split(",")[0] for line in (tmp_path / "sam" / "log.jsonl").read_text().splitlines()]
+    assert float(losses[-1]) < float(losses[0])
+    with pytest.raises(FileExistsError):
+        training.train_sam(out=tmp_path / "sam", steps=1)
+    with pytest.raises(ValueError, match="minutes is 0.5"):
+        training.train_sam(0.5, tmp_path / "other")
