@@ -150,20 +150,11 @@ class Osprey(Describe, PreTrainedModel):
         placeholders = (config.image_token_id, config.mask_token_id, config.pos_token_id)
         keep = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
 
-        rows = {"ids": [], "keep": [], "labels": []}
-        for i, kept in enumerate(keep):
-            order = torch.argsort(kept.int(), stable=True) if padding_side == "left" else torch.arange(len(kept))
-            order = order.to(kept.device)
-            ids = input_ids[i, order]
-            grow = torch.where(ids == config.image_token_id, 1 if image is None else image.shape[1], 1)
-            rows["ids"].append(ids.repeat_interleave(grow))
-            rows["keep"].append(kept[order].repeat_interleave(grow))
-            if labels is not None:
-                own = labels[i, order].masked_fill(sum(ids == p for p in placeholders).bool(), IGNORE)
-                rows["labels"].append(own.repeat_interleave(grow))
-
+        if attention_mask is None and labels is None and not (input_ids == config.image_token_id).any():
+            ids, filled = input_ids, keep  # nothing grows and nothing is padded
+        else:
+            ids, filled, labels = self._grown(input_ids, keep, labels, 1 if image is None else image.shape[1], padding_side)
         # ids may well be on the CPU still: all this counting would make a GPU wait
-        ids, filled = _pad(rows["ids"], 0, padding_side), _pad(rows["keep"], False, padding_side)
         is_image, is_mask, is_pos = ((ids == p) & filled for p in placeholders)
         embed = self.llm.get_input_embeddings()
         device = embed.weight.device
@@ -175,8 +166,25 @@ class Osprey(Describe, PreTrainedModel):
         ):
             if tokens is not None and where.any():
                 embeds = embeds.masked_scatter(where[..., None].to(device), tokens.to(embeds))
-        labels = None if labels is None else _pad(rows["labels"], IGNORE, padding_side).to(device)
-        return Spliced(embeds, filled.to(device), labels)
+        return Spliced(embeds, filled.to(device), None if labels is None else labels.to(device))
+
+    def _grown(self, input_ids: Tensor, keep: Tensor, labels: Tensor | None, places: int, padding_side: str):
+        """ids, which of them are filled, and labels, with as many places for each `<image>`; padding moved to its side."""
+        config, rows = self.config, {"ids": [], "keep": [], "labels": []}
+        placeholders = (config.image_token_id, config.mask_token_id, config.pos_token_id)
+        for i, kept in enumerate(keep):
+            order = torch.argsort(kept.int(), stable=True) if padding_side == "left" else torch.arange(len(kept))
+            order = order.to(kept.device)
+            ids = input_ids[i, order]
+            grow = torch.where(ids == config.image_token_id, places, 1)
+            rows["ids"].append(ids.repeat_interleave(grow))
+            rows["keep"].append(kept[order].repeat_interleave(grow))
+            if labels is not None:
+                own = labels[i, order].masked_fill(sum(ids == p for p in placeholders).bool(), IGNORE)
+                rows["labels"].append(own.repeat_interleave(grow))
+
+        grown = None if labels is None else _pad(rows["labels"], IGNORE, padding_side)
+        return _pad(rows["ids"], 0, padding_side), _pad(rows["keep"], False, padding_side), grown
 
     def _check_counts(self, input_ids, attention_mask, n_images: int, masks) -> None:
         """Placeholders, images and regions agree, or a ValueError says where they don't. Nothing is computed before."""

@@ -1,0 +1,258 @@
+"""One reading of a picture for all its regions: the same answers as one region at a time, whatever the LLM."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from test_model import FAMILIES, build
+from torch.utils.hooks import RemovableHandle
+from transformers import FalconH1Config, Lfm2Config, MambaConfig, MistralConfig
+
+from osprey_nb import Osprey
+from osprey_nb.data.scenes import make_scene
+from osprey_nb.generate import ImageSession
+from osprey_nb.prompt import DETAILED, SHORT
+from osprey_nb.train.language import train_tokenizer
+
+SIZES = {"vocab_size": 640, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+         "num_key_value_heads": 2, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}  # fmt: skip
+GREEDY = {"do_sample": False, "eos_token_id": 2, "pad_token_id": 0}
+MORE = {
+    # a window shorter than what stands before a question, mixed layers, recurrent states, a cache that is not transformers' own
+    "mistral": lambda: MistralConfig(**SIZES, sliding_window=24),
+    "lfm2": lambda: Lfm2Config(**SIZES, layer_types=["conv", "full_attention"]),
+    "falcon_h1": lambda: FalconH1Config(
+        **SIZES, mamba_d_ssm=96, mamba_n_heads=12, mamba_d_head=8, mamba_d_state=8, mamba_chunk_size=16
+    ),
+    "mamba": lambda: MambaConfig(
+        vocab_size=640, hidden_size=48, num_hidden_layers=2, state_size=8, bos_token_id=1, eos_token_id=2, pad_token_id=0
+    ),
+}
+NEW = 10
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer([make_scene(i) for i in range(40)], 640, seed=0)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return Osprey.from_pretrained("tiny").eval()
+
+
+def regions_of(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """A picture and as many masks, parts among them; the same ones again when there are no more."""
+    scene = make_scene(seed, split="eval")
+    masks = np.stack([x.mask for thing in scene.objects for x in (thing, *thing.parts)])
+    return scene.image, masks[np.arange(count) % len(masks)]
+
+
+def alone(model: Osprey, image, mask, question: str, new: int = NEW) -> str:
+    """The published way: the whole sequence of one region, by transformers' generate."""
+    batch = model.processor(image, [mask], [(question, None)], inline=True)
+    ids = model.generate(
+        batch["images"], batch["masks"], batch["input_ids"], max_new_tokens=new, **GREEDY
+    )
+    return model.processor.tokenizer.decode(ids[0], skip_special_tokens=True).strip()
+
+
+def unhurried(model: Osprey, image, mask, new: int = NEW) -> str:
+    """As `alone`, without any cache: some families' `generate` takes no embeddings."""
+    batch, said = model.processor(image, [mask], [(SHORT, None)], inline=True), []
+    with torch.no_grad():
+        embeds = model.prepare(batch["images"], batch["masks"], batch["input_ids"]).embeds
+        while len(said) < new and said[-1:] != [2]:
+            said.append(int(model.llm(inputs_embeds=embeds).logits[0, -1].argmax()))
+            embeds = torch.cat([embeds, model.get_input_embeddings()(torch.tensor([said[-1:]]))], 1)
+    return model.processor.tokenizer.decode(said, skip_special_tokens=True).strip()
+
+
+@torch.no_grad()
+def likelihood(model: Osprey, image, mask, answer: str) -> float:
+    """The log-likelihood of an answer, from the whole sequence."""
+    batch = model.processor(image, [mask], [(SHORT, answer)], inline=True)
+    spliced = model.prepare(batch["images"], batch["masks"], batch["input_ids"], labels=batch["labels"])
+    likely = model.llm(inputs_embeds=spliced.embeds).logits[0, :-1].log_softmax(-1)
+    rows = (spliced.labels[0, 1:] >= 0).nonzero()[:, 0]
+    return likely[rows, spliced.labels[0, 1:][rows]].sum().item()
+
+
+def row_counts(model: Osprey) -> tuple[list[int], RemovableHandle]:
+    """A list that grows by the rows of each call of the LLM."""
+    sizes = []
+
+    def look(_, args, kwargs):
+        sizes.append(len(kwargs["inputs_embeds"]))
+
+    return sizes, model.llm.register_forward_pre_hook(look, with_kwargs=True)
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *MORE])
+def test_together_as_alone_for_every_family(tokenizer, family):
+    model = build(tokenizer, (FAMILIES | MORE)[family]())
+    image, masks = regions_of(7, 5)
+    session = model.read(image)
+    expected = [unhurried(model, image, mask) for mask in masks]
+    assert session.describe(masks, max_new_tokens=NEW) == expected
+    assert session.describe(masks[3:4], max_new_tokens=NEW) == expected[3:4]  # and again, from what was read
+    # Random models say much the same of everything; how likely they hold an answer tells regions apart.
+    scores = session.score(masks, ["a car"])[:, 0]
+    for score, mask in zip(scores.tolist(), masks, strict=True):
+        assert score == pytest.approx(likelihood(model, image, mask, "a car"), abs=1e-4)
+    assert scores.std() > 1e-4
+
+
+@pytest.mark.parametrize("count", [1, 2, 17, 64])
+def test_together_as_alone_for_the_trained_model(tiny, count):
+    image, masks = regions_of(11, count)
+    different = {mask.tobytes(): alone(tiny, image, mask, SHORT, 48) for mask in masks}
+    assert tiny.describe(image, masks) == [different[mask.tobytes()] for mask in masks]
+
+
+def test_prompts_of_their_own_and_of_different_length(tiny):
+    image, masks = regions_of(3, 5)
+    prompts = [SHORT, DETAILED, "What is <region1>?", SHORT, "What colour is <region1>? Answer with one word."]
+    expected = [alone(tiny, image, mask, prompt, 48) for mask, prompt in zip(masks, prompts, strict=True)]
+    assert tiny.read(image).describe(masks, prompt=prompts) == expected
+    streamed = dict.fromkeys(range(5), "")
+    for region, piece in tiny.read(image).describe(masks, prompt=prompts, stream=True):
+        streamed[region] += piece
+    assert [text.strip() for text in streamed.values()] == expected
+    with pytest.raises(ValueError, match="2 prompts for 5 regions"):
+        tiny.describe(image, masks, prompt=prompts[:2])
+
+
+def test_a_conversation_of_several_turns(tiny):
+    image, masks = regions_of(3, 3)
+    turns = [("What is <region1>?", "a car"), ("And <region3>?", "a wheel"), ("Is <region2> red?", None)]
+    messages = [{"role": ("user", "assistant")[i], "content": turn[i]} for turn in turns for i in (0, 1)]
+    batch = tiny.processor(image, masks, turns)
+    ids = tiny.generate(
+        batch["images"], batch["masks"], batch["input_ids"], max_new_tokens=30, **GREEDY
+    )
+    expected = tiny.processor.tokenizer.decode(ids[0], skip_special_tokens=True).strip()
+    session = tiny.read(image)
+    assert session.chat(masks, messages[:-1], max_new_tokens=30) == expected
+    assert "".join(session.chat(masks, messages[:-1], max_new_tokens=30, stream=True)).strip() == expected
+
+
+def test_a_picture_is_encoded_once(tiny):
+    image, masks = regions_of(5, 4)
+    calls = []
+    handle = tiny.encoder.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        session = tiny.read(image)
+        session.describe(masks)
+        session.describe(masks[:1], detail="detailed")
+        session.chat(masks[:1], [{"role": "user", "content": "What is <region1>?"}])
+        session.score(masks[:2], ["a cat", "a dog"])
+    finally:
+        handle.remove()
+    assert len(calls) == 1
+
+
+def test_rows_that_have_ended_leave(tiny):
+    image, masks = regions_of(11, 12)
+    sizes, handle = row_counts(tiny)
+    try:
+        answers = tiny.read(image).describe(masks)
+    finally:
+        handle.remove()
+    lengths = [len(tiny.processor.tokenizer(" " + text)["input_ids"]) for text in answers]
+    assert len(set(lengths)) > 1
+    steps = sizes[3:]  # after the beginning of all, of all questions, and of each region
+    assert steps == sorted(steps, reverse=True) and steps[-1] < 12
+
+
+def test_scores_are_those_of_the_whole_sequence(tiny):
+    image, masks = regions_of(3, 3)
+    candidates = ["a red car", "a small striped yellow butterfly", "cat"]
+    scores = tiny.read(image).score(masks, candidates)
+    assert scores.shape == (3, 3)
+    for i, mask in enumerate(masks):
+        for j, answer in enumerate(candidates):
+            assert scores[i, j].item() == pytest.approx(likelihood(tiny, image, mask, answer), abs=2e-3)
+    said = tiny.describe(image, masks[:1])[0]
+    assert tiny.read(image).score(masks[:1], [said, "a blue house"])[0].argmax() == 0
+
+
+def test_an_overview_of_its_own_and_a_question_that_begins_unlike_any(tiny):
+    image, masks = regions_of(3, 2)
+    session = tiny.read(image, overview="demo")
+    batch = tiny.processor(image, masks[:1], [(SHORT, None)], inline=True, overview="demo")
+    ids = tiny.generate(
+        batch["images"], batch["masks"], batch["input_ids"], max_new_tokens=20, **GREEDY
+    )
+    assert session.describe(masks[:1], max_new_tokens=20) == [tiny.processor.tokenizer.decode(ids[0], True).strip()]
+    session = tiny.read(image)
+    session._prefix = session._prefix.flip(0)  # a tokenizer that joins a question to what stands before it
+    assert session.describe(masks) == tiny.describe(image, masks)
+
+
+def test_many_regions_go_in_turn(tiny):
+    image, masks = regions_of(3, 7)
+    sizes, handle = row_counts(tiny)
+    try:
+        together = tiny.describe(image, masks)
+        sizes.clear()
+        assert tiny.read(image, max_regions_at_once=3).describe(masks) == together
+    finally:
+        handle.remove()
+    assert max(sizes) == 3
+    with pytest.raises(ValueError, match="max_regions_at_once is 0"):
+        tiny.read(image, max_regions_at_once=0)
+
+
+def test_two_thousand_regions(tiny):
+    image, masks = regions_of(3, 2000)
+    answers = tiny.describe(image, masks, max_new_tokens=2)
+    assert len(answers) == 2000 and answers[0] == tiny.describe(image, masks[:1], max_new_tokens=2)[0]
+
+
+def test_when_memory_runs_out_half_as_many_are_tried(tiny, monkeypatch):
+    image, masks = regions_of(3, 9)
+    expected = tiny.describe(image, masks)
+    session = tiny.read(image)
+    decoded, tried = ImageSession._decoded, []
+
+    def short_of_memory(self, rows, *args):
+        tried.append(len(rows))
+        if len(rows) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        yield from decoded(self, rows, *args)
+
+    def short_of_all(**_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(ImageSession, "_decoded", short_of_memory)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert session.describe(masks) == expected
+    assert tried == [9, 4, 2, 2, 2, 2, 1]
+    assert [str(x.message) for x in said] == [f"Memory ran out; going on with {n} regions at once." for n in (4, 2)]
+    monkeypatch.setattr(tiny.llm, "forward", short_of_all)
+    with pytest.warns(UserWarning, match="with 1 regions"), pytest.raises(torch.OutOfMemoryError):
+        session.describe(masks[:2])
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda session, mask: session.describe([]), "got no masks"),
+        (lambda session, mask: session.describe([(500, 500, 600, 600)]), "box"),
+        (lambda session, mask: session.score([mask], []), "one or more answers"),
+        (lambda session, mask: session.score([mask], "a cat"), "one or more answers"),
+        (lambda session, mask: session.describe([mask], temperature=-1), "temperature is -1"),
+        (lambda session, mask: session.describe([mask], prompt="What? <mask>"), "exactly once"),
+        (lambda session, mask: session.describe([mask], prompt="<region1> and <mask>?"), "placeholders"),
+        (lambda session, mask: session.chat([mask], [{"role": "user", "content": "<region2>?"}]), "1 regions were given"),
+    ],
+)
+def test_refused_before_anything_is_read(tiny, ask, message):
+    image, masks = regions_of(3, 1)
+    session = ImageSession(tiny, image)
+    with pytest.raises(ValueError, match=message):
+        ask(session, masks[0])
+    assert session._features is None
