@@ -9,12 +9,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
-import torch
-from safetensors.torch import load_file
-from torch import Tensor
 from tqdm.auto import tqdm
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BLOCK = 1 << 20
 
@@ -24,6 +25,9 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
     Raises FileNotFoundError, and ValueError for a file that is damaged or holds something else.
     """
+    import torch  # here, so that reading annotations does not load it
+    from safetensors.torch import load_file
+
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"No weights at {path}.")
@@ -35,7 +39,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ValueError(f"{path.name} cannot be read as weights ({reason}). Fetch it again.") from error
     loaded = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else loaded
-    if not isinstance(loaded, Mapping) or not all(isinstance(x, Tensor) for x in loaded.values()):
+    if not isinstance(loaded, Mapping) or not all(isinstance(x, torch.Tensor) for x in loaded.values()):
         raise ValueError(f"{path.name} holds no state dict (a mapping of names to tensors).")
     return dict(loaded)
 

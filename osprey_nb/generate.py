@@ -268,7 +268,8 @@ class ImageSession:
             pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
             options = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
             options |= {"max_new_tokens": new, "pad_token_id": pad, "eos_token_id": tokenizer.eos_token_id}
-            ids = llm.generate(inputs_embeds=embeds, attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long), **options)
+            seen = torch.ones_like(embeds[..., 0], dtype=torch.long)
+            ids = llm.generate(inputs_embeds=embeds, attention_mask=seen, **options)
             for column in ids.T.tolist():
                 yield list(range(len(rows))), column
             return

@@ -25,6 +25,7 @@ from .files import fetch_file, read_tensors
 from .images import load_image
 from .masks import to_masks
 
+TINY_NAME = "tiny SAM (trained on synthetic drawings only)"
 LEVELS = ("sub-part", "part", "whole")  # what the three masks of a click are, small to large
 TINY_WEIGHTS = Path(__file__).parent / "weights" / "sam_tiny"
 TINY_SIDE, TINY_PATCH, TINY_WIDTH, TINY_CHANNELS = 256, 8, 160, 96
@@ -61,7 +62,7 @@ def load_segmenter(name: str | Path = "tiny", device: str | torch.device | None 
     if name == "classic":
         return ClassicSegmenter()
     if name == "tiny":
-        path, label = TINY_WEIGHTS / "model.safetensors", "tiny SAM (trained on synthetic drawings only)"
+        path, label = TINY_WEIGHTS / "model.safetensors", TINY_NAME
         if not path.exists():
             raise FileNotFoundError("The shipped weights of tiny SAM are missing. Train them: osprey-nb train sam")
     elif name in RELEASED:

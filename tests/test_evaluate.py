@@ -5,7 +5,8 @@ import pytest
 
 from osprey_nb.data.language import object_phrase, part_phrase
 from osprey_nb.data.scenes import make_scene
-from osprey_nb.evaluate.synthetic import blind, evaluate, format_table
+from osprey_nb.evaluate.metrics import format_table
+from osprey_nb.evaluate.synthetic import blind, evaluate
 
 
 class Oracle:

@@ -3,10 +3,11 @@
     lab        JupyterLab on the first notebook
     demo       describe the objects of a shipped picture, write demo.png
     describe   describe regions of your own picture
-    train      train the tiny model from nothing, or a stage of the paper on your data
+    train      train the tiny model or tiny SAM from nothing, or a stage of the paper on your data
     finetune   train a model further on your own pictures, masks and texts
     runs       compare runs
     eval       measure a model on fresh scenes
+    eval-sam   measure the masks of clicks and boxes on fresh scenes
     check      what is wrong with annotations, masks and pictures
     curate     make instruction data from annotations
     fetch      download the published weights
@@ -24,7 +25,7 @@ from pathlib import Path
 
 from .data import check, curate
 from .describing import demo, describe, doctor, fetch, lab
-from .training import evaluate, finetune, runs, train_stage, train_tiny
+from .training import evaluate, evaluate_sam, finetune, runs, train_sam, train_stage, train_tiny
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,14 +96,21 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="one JSON object a line")
     takes_model(sub)
 
-    trains = commands.add_parser("train", help="train the tiny model from nothing, or a stage of the paper", allow_abbrev=False)
+    def trains_tiny(sub: argparse.ArgumentParser, run, minutes: int, out: str) -> None:
+        sub.set_defaults(run=run)
+        sub.add_argument("--minutes", type=float, default=minutes, help=f"the budget (default: {minutes})")
+        sub.add_argument("--out", type=Path, default=Path(out), help=f"the folder (default: {out})")
+        sub.add_argument("--seed", type=int, default=0)
+        sub.add_argument("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
+
+    text = "train the tiny model or tiny SAM from nothing, or a stage of the paper"
+    trains = commands.add_parser("train", help=text, allow_abbrev=False)
     trains = trains.add_subparsers(title="what", required=True, metavar="WHAT")
+    sub = trains.add_parser("sam", help="tiny SAM, on drawn scenes; wants a GPU", allow_abbrev=False)
+    trains_tiny(sub, train_sam, 60, "runs/sam")
+    sub.add_argument("--start", type=Path, metavar="FOLDER", help="go on from the weights of an earlier run")
     sub = trains.add_parser("tiny", help="the tiny model, from nothing, on drawn scenes", allow_abbrev=False)
-    sub.set_defaults(run=train_tiny)
-    sub.add_argument("--minutes", type=float, default=25, help="the budget (default: 25)")
-    sub.add_argument("--out", type=Path, default=Path("runs/tiny"), help="the folder (default: runs/tiny)")
-    sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--device", help="cpu, cuda, cuda:1 … (default: a GPU if there is one)")
+    trains_tiny(sub, train_tiny, 25, "runs/tiny")
     sub.add_argument("--compile", action="store_true", help="make faster code first: half a minute, needs a C++ compiler")
     sub.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out, with the same settings")
     for stage, text in (
@@ -151,11 +159,17 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--plot", type=Path, metavar="PNG", help="draw the losses, smoothed")
     sub.add_argument("--json", action="store_true", help="one JSON object for each run")
 
-    sub = command("eval", evaluate, "measure a model on scenes it was never trained on")
-    sub.add_argument("model", help="tiny (shipped) or the folder of a model")
-    sub.add_argument("--seed", type=int, default=0, help="which scenes (default: 0)")
-    sub.add_argument("--scenes", type=int, default=500, help="how many (default: 500)")
-    sub.add_argument("--json", action="store_true", help="one JSON object")
+    for name, run, what, scenes in (
+        ("eval", evaluate, "a model", 500), ("eval-sam", evaluate_sam, "the masks of clicks and boxes", 60),
+    ):  # fmt: skip
+        sub = command(name, run, f"measure {what} on scenes that were never trained on")
+        sub.add_argument("--seed", type=int, default=0, help="which scenes (default: 0)")
+        sub.add_argument("--scenes", type=int, default=scenes, help=f"how many (default: {scenes})")
+        sub.add_argument("--json", action="store_true", help="one JSON object")
+        if run is evaluate:
+            sub.add_argument("model", help="tiny (shipped) or the folder of a model")
+        else:
+            sub.add_argument("model", nargs="?", default="tiny", help="tiny, vit_b, vit_l, vit_h, classic, or a file")
 
     sub = command("check", check, "look for faults in data: annotations, masks, pictures; status 1 if there are errors")
     sub.add_argument("data", type=Path, help="an annotation file, the table of your own folder, or a mixture file (.yaml)")

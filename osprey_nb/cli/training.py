@@ -21,6 +21,15 @@ def train_tiny(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def train_sam(arguments: argparse.Namespace) -> int:
+    from ..train.sam import train_sam
+
+    names = ("minutes", "out", "seed", "device", "start")
+    train_sam(**{name: getattr(arguments, name) for name in names})
+    print(f"wrote {arguments.out}; measure it with: osprey-nb eval-sam {arguments.out / 'model.safetensors'}")
+    return 0
+
+
 def train_stage(arguments: argparse.Namespace) -> int:
     from accelerate import PartialState
 
@@ -93,13 +102,25 @@ def runs(arguments: argparse.Namespace) -> int:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     from ..evaluate.synthetic import evaluate as measure
-    from ..evaluate.synthetic import format_table
 
-    table = measure(load_model(arguments.model), seed=arguments.seed, scenes=arguments.scenes)
+    model = load_model(arguments.model)
+    return _show_table(arguments, measure(model, seed=arguments.seed, scenes=arguments.scenes), "right")
+
+
+def evaluate_sam(arguments: argparse.Namespace) -> int:
+    from ..evaluate.segmenting import evaluate_segmenter
+    from ..segment import load_segmenter
+
+    return _show_table(arguments, evaluate_segmenter(load_segmenter(arguments.model), arguments.seed, arguments.scenes), "IoU")
+
+
+def _show_table(arguments: argparse.Namespace, table: dict[str, dict], measure: str) -> int:
+    from ..evaluate.metrics import format_table
+
     if arguments.json:
         print(json.dumps({"model": arguments.model, "seed": arguments.seed, "scenes": arguments.scenes, "table": table}))
     else:
-        print(f"{arguments.model}, {arguments.scenes} fresh scenes, seed {arguments.seed}\n{format_table(table)}")
+        print(f"{arguments.model}, {arguments.scenes} fresh scenes, seed {arguments.seed}\n{format_table(table, measure)}")
     return 0
 
 

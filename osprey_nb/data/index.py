@@ -21,8 +21,9 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 from tqdm.auto import tqdm
+
+from ..files import cache_folder
 
 LAYOUT = 4  # of the Arrow files; another number makes all of them anew
 BATCH_ROWS = 64
@@ -98,7 +99,7 @@ def open_rows(path: str | Path, progress: bool = True, salvage: bool = False) ->
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no annotations at {path}; give the path of a JSON file on this machine")
-    folder = Path(os.environ.get("OSPREY_NB_CACHE") or platformdirs.user_cache_dir("osprey_nb")) / "index"
+    folder = cache_folder() / "index"
     state = path.stat()
     name = f"{path.stem}-{_digest(path.resolve())}"
     index = folder / f"{name}-{_digest(state.st_size, state.st_mtime_ns, LAYOUT)}.arrow"

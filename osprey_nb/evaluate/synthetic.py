@@ -75,16 +75,6 @@ def evaluate(model: Osprey, seed: int = 0, scenes: int = 500, progress: bool = T
     return table
 
 
-def format_table(result: dict[str, dict]) -> str:
-    """The result as text, a line a metric."""
-    lines = [f"{'':36}{'right':>8}  {'95 % interval':15}{'n':>6}{'goal':>7}"]
-    for metric, row in result.items():
-        interval = f"{row['low']:.1%} – {row['high']:.1%}" if row["low"] is not None else ""
-        goal = f"{row['goal']:.0%}" if "goal" in row else ""
-        lines.append(f"{metric:36}{row['value']:>8.1%}  {interval:15}{row['n']:>6}{goal:>7}")
-    return "\n".join(lines)
-
-
 @contextmanager
 def blind(model: Osprey):
     """Within this block the model gets zeros for every mask and spatial token."""

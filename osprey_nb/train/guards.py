@@ -8,9 +8,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
+
+from ..generate import ran_out
 
 CALM, LEAP = 3, 5  # a loss of more than 5 times the highest of the first 3 is no learning any more
 NAMED = 16  # ids of a batch that a message names
@@ -40,8 +41,8 @@ def fits_memory() -> Iterator[None]:
     """What torch says when memory runs out, with what to do."""
     try:
         yield
-    except RuntimeError as error:  # torch.OutOfMemoryError is one, and a CPU has no error of its own
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+    except RuntimeError as error:
+        if not ran_out(error):
             raise
         raise MemoryError(
             f"A batch does not fit in memory ({str(error).splitlines()[0][:200]}). Take smaller batches and accumulate as many "

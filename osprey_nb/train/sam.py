@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ..data.scenes import make_scene
 from ..files import read_tensors
-from ..segment import TINY_SIDE, SamSegmenter, build_tiny
+from ..segment import LEVELS, TINY_NAME, TINY_SIDE, SamSegmenter, build_tiny
 from .runs import RECORD, facts
 from .trainer import Budget, fit
 from .watch import watchers
@@ -35,7 +35,6 @@ ROUNDS = 3  # the first answer, and two clicks where it is wrong
 BOXES = 0.4  # share of prompts that begin with a box
 SCENES_PER_MINUTE, MOST_SCENES = 500, 12_000  # of a core
 LEAST_PIECE = 24  # pixels: smaller pieces are not clicked at
-LEVELS = 3
 
 
 class Pieces(nn.Module):
@@ -86,7 +85,7 @@ class Interactive(nn.Module):
         embeddings = sam.image_encoder((pictures.float() - sam.pixel_mean) / sam.pixel_std)
         embeddings = embeddings.repeat_interleave(self.prompts, 0)
 
-        level = torch.randint(LEVELS, (len(points),), device=device)
+        level = torch.randint(len(LEVELS), (len(points),), device=device)
         rows = torch.arange(len(points), device=device)
         target = targets[rows, level]
         boxed = (torch.rand(len(points), device=device) < BOXES) & known
@@ -99,7 +98,7 @@ class Interactive(nn.Module):
 
         logits, iou = decode(sam, embeddings, first, blank)
         click = known & ~boxed
-        whole = torch.where(boxed, level, LEVELS - 1)  # what the one mask is to be, of a box and of a click
+        whole = torch.where(boxed, level, len(LEVELS) - 1)  # what the one mask is to be, of a box and of a click
         loss = masked(mask_loss(logits[:, 1:], targets).mean(1), click)
         loss = loss + masked(mask_loss(logits[:, 0], targets[rows, whole]), known)
         quality = torch.where(known[:, None], iou_of(logits[:, 1:], targets), 0)  # nothing to find on the background
@@ -241,4 +240,4 @@ def train_sam(
     weights = {key: value.half() if value.is_floating_point() else value for key, value in sam.state_dict().items()}
     save_file({key: value.contiguous() for key, value in weights.items()}, out / "model.safetensors")
     (out / RECORD).write_text(json.dumps(record, indent=1) + "\n")
-    return SamSegmenter(sam, "tiny SAM (trained on synthetic drawings only)")
+    return SamSegmenter(sam, TINY_NAME)
