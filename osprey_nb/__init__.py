@@ -10,6 +10,7 @@ _HOMES = {
     "Osprey": "model",
     "OspreyConfig": "config",
     "OspreyProcessor": "processor",
+    "describe_everything": "everything",
     "load_published": "checkpoint",
 }
 __all__ = sorted(_HOMES)

@@ -36,6 +36,7 @@ RELEASED = {
     "vit_h": ("sam_vit_h_4b8939.pth", 2_564_550_879, "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e", 1280),
 }
 URL = "https://dl.fbaipublicfiles.com/segment_anything/"
+LEAST = {True: (0.5, 0.6), False: (0.88, 0.95)}  # score and stability of what `everything` keeps, of tiny and of released SAMs
 DUPLICATE = 0.85  # IoU from which two masks of `everything` are one
 SMALLEST = 0.001  # share of the picture; `everything` drops what is smaller
 THRESHOLDS = (12, 26, 48)  # distances in Lab up to which `classic` merges superpixels, level by level
@@ -141,11 +142,12 @@ class SamSegmenter:
         order = np.argsort(masks.sum((1, 2)), kind="stable")
         return Candidates(masks[order], np.clip(scores[order], 0, 1), logits[order])
 
-    def everything(self, points_per_side: int = 16, least_score: float = 0.8, least_stability: float = 0.85) -> Candidates:
+    def everything(self, points_per_side: int = 16) -> Candidates:
         """All masks that a grid of clicks finds, best first, each of them once."""
         _needs_image(self.size)
+        score, stability = LEAST[self.predictor.model.image_encoder.img_size == TINY_SIDE]
         generator = SamAutomaticMaskGenerator(
-            self.predictor.model, points_per_side, pred_iou_thresh=least_score, stability_score_thresh=least_stability,
+            self.predictor.model, points_per_side, pred_iou_thresh=score, stability_score_thresh=stability,
             box_nms_thresh=0.95,  # a wheel and its bicycle may have one box; what is the same is told by the masks below
         )  # fmt: skip
         found = generator.generate(self.image)
@@ -168,7 +170,8 @@ class ClassicSegmenter:
         lab = color.rgb2lab(image)
         self.levels = []
         for threshold in THRESHOLDS:
-            fine = graph.cut_threshold(fine, graph.rag_mean_color(lab, fine), threshold)
+            if fine.any():  # a graph of one segment has no edge, and so no node
+                fine = graph.cut_threshold(fine, graph.rag_mean_color(lab, fine), threshold)
             self.levels.append(fine)
         self.size = image.shape[:2]
 
@@ -238,7 +241,7 @@ def distinct(found: Candidates, smallest: float = SMALLEST, duplicate: float = D
 
 def tree_of(masks: np.ndarray, inside: float = 0.9) -> list[int | None]:
     """For each of N×H×W masks the smallest larger one that holds at least `inside` of it, or None: a forest of parts."""
-    flat = masks.reshape(len(masks), -1).astype(np.float32)
+    flat = masks.reshape(len(masks), masks.shape[1] * masks.shape[2]).astype(np.float32)
     areas = flat.sum(1)
     shared = flat @ flat.T
     parents: list[int | None] = []

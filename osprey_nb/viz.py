@@ -30,7 +30,8 @@ REGION_COLOURS = (
 INK, SOFT, ALARM = "#1f2933", "#5d6875", "#b3261e"
 PICTURE = (5.4, 4.6)  # inches, at most
 PANEL = 4.6  # inches for the text beside it
-LINE = 0.22  # inches from line to line
+COLUMN = 7.5  # inches of text that stand one below the other, at least
+LINE, GAP = 0.22, 0.16  # inches from line to line, and more to the next region
 DRAWN_EDGE = 1024  # more pixels than a figure shows only cost time
 
 
@@ -114,9 +115,18 @@ def _figure(
     scale = min(PICTURE[0] / image.width, PICTURE[1] / image.height)
     width, height = image.width * scale, image.height * scale
     head, edge = (0.4 if title else 0.1), 0.1
-    panel = {number: _wrap(parts) for number, parts in (texts or {}).items()}
-    written = sum(len(lines) * LINE + 0.16 for lines in panel.values())
-    sheet = (width + 2 * edge + (PANEL if panel else 0), max(height, written) + head + edge)
+    columns: list[list[tuple[int, list[tuple[str, str]]]]] = []
+    room = 0.0
+    for number, parts in (texts or {}).items():
+        lines = _wrap(parts)
+        needed = len(lines) * LINE + GAP
+        if not columns or needed > room:
+            columns.append([])
+            room = max(height, COLUMN)
+        columns[-1].append((number, lines))
+        room -= needed
+    written = max((sum(len(lines) * LINE + GAP for _, lines in column) for column in columns), default=0)
+    sheet = (width + 2 * edge + PANEL * len(columns), max(height, written) + head + edge)
 
     figure = Figure(figsize=sheet, dpi=110)
     top = sheet[1] - head
@@ -125,17 +135,18 @@ def _figure(
     if title:
         figure.text(edge / sheet[0], 1 - 0.2 / sheet[1], title, fontsize=13, color=INK, va="center", parse_math=False)
 
-    if panel:
+    if columns:
         beside = figure.add_axes([0, 0, 1, 1])
         beside.set(xlim=(0, sheet[0]), ylim=(0, sheet[1]))
         beside.axis("off")
-        y = top - LINE / 2 - 0.02
-        for number, lines in panel.items():
-            _badge(beside, width + 2 * edge + 0.22, y, number)
+    for i, column in enumerate(columns):
+        x, y = width + 2 * edge + i * PANEL, top - LINE / 2 - 0.02
+        for number, lines in column:
+            _badge(beside, x + 0.22, y, number)
             for line, tone in lines:
-                beside.text(width + 2 * edge + 0.46, y, line, fontsize=11, color=tone, va="center", parse_math=False)
+                beside.text(x + 0.46, y, line, fontsize=11, color=tone, va="center", parse_math=False)
                 y -= LINE
-            y -= 0.16
+            y -= GAP
     return figure
 
 

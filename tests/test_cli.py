@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import osprey_nb
+import osprey_nb.everything
 from osprey_nb import cli, doctor
 from osprey_nb.cli import describing
 from osprey_nb.data.scenes import make_scene
@@ -73,6 +74,58 @@ def test_describe_in_words_and_in_detail(folder, picture, capsys):
         assert cli.main(argv + extra) == 0
         (expected,) = model.describe(picture / "scene.png", [(0, 0, 60, 60)], detail=detail)
         assert capsys.readouterr().out.strip() == f"region 1 (box): {expected}".strip()
+
+
+def test_describe_a_point_and_everything(folder, picture, capsys):
+    scene, model = picture / "scene.png", ["--model", str(folder)]
+    argv = ["describe", str(scene), "--box", "0,0,60,60", "--point", "64,64", "--segmenter", "classic", *model]
+    assert cli.main([*argv, "--json"]) == 0
+    box, point = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    classic = osprey_nb.segment.load_segmenter("classic")
+    loaded = osprey_nb.Osprey.from_pretrained(folder)
+    expected = osprey_nb.everything.describe_click(scene, (64, 64), loaded, classic)
+    assert box["text"] == loaded.describe(scene, [(0, 0, 60, 60)])[0] and point["input"] == "point"
+    assert point["regions"] == expected.to_json()["regions"] and expected.texts
+    assert cli.main(argv) == 0
+    assert str(expected).splitlines()[-1] in capsys.readouterr().out
+
+    argv = ["describe", str(scene), "--everything", "--segmenter", "classic", *model, "--png", str(picture / "all.png")]
+    assert cli.main(argv) == 0
+    table = capsys.readouterr().out.splitlines()
+    found = osprey_nb.describe_everything(scene, loaded, classic)
+    assert all(line.endswith(text) for line, text in zip(table[1:], found.lines(), strict=True))
+    assert Image.open(picture / "all.png").width > 300
+    assert cli.main([*argv, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(found.to_json()))
+
+
+def test_describe_a_folder(folder, picture, capsys, tmp_path):
+    argv = ["describe", str(picture), "--everything", "--segmenter", "classic", "--model", str(folder)]
+    out = tmp_path / "all.jsonl"
+    assert cli.main([*argv, "--out", str(out)]) == 0
+    assert "2 described, 0 broken, 0 there before" in capsys.readouterr().out
+    assert [json.loads(line)["image"] for line in out.read_text().splitlines()] == ["mask.png", "scene.png"]
+    assert cli.main([*argv, "--out", str(out)]) == 0
+    assert "0 described, 0 broken, 2 there before" in capsys.readouterr().out
+    assert "--png is for one picture" in fails(capsys, *argv, "--png", "a.png")
+    assert "--out is for a folder" in fails(capsys, "describe", picture / "scene.png", "--everything", "--out", out)
+    assert "finds its own regions" in fails(capsys, "describe", picture / "scene.png", "--everything", "--box", "0,0,9,9")
+    assert "(900, 1) lies outside" in fails(capsys, "describe", picture / "scene.png", "--point", "900,1")
+
+
+def test_eval_sam(capsys):
+    assert cli.main(["eval-sam", "classic", "--scenes", "2", "--json"]) == 0
+    table = json.loads(capsys.readouterr().out)["table"]
+    assert table["object, box"]["n"] == table["object, one click"]["n"] > 3 and table["object, box"]["goal"] == 0.92
+    assert cli.main(["eval-sam", "--scenes", "2"]) == 0
+    assert "part, best of three" in capsys.readouterr().out
+    assert "No weights at nothing.pth" in fails(capsys, "eval-sam", "nothing.pth")
+
+
+def test_train_sam_refuses(capsys, tmp_path):
+    assert "Give at least 1" in fails(capsys, "train", "sam", "--minutes", 0.1)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert "already holds a model" in fails(capsys, "train", "sam", "--out", tmp_path)
 
 
 def test_mistakes_of_describe(folder, picture, capsys):

@@ -15,7 +15,7 @@ ORDER = (
     ("data", "viz", "diagrams", "segment"),
     ("processor", "generate"),
     ("model",),
-    ("checkpoint", "doctor"),
+    ("checkpoint", "doctor", "everything"),
     ("evaluate",),
     ("train", "exercises"),
     ("widgets",),

@@ -114,3 +114,12 @@ def test_no_pyplot():
         "viz.overlay(np.zeros((9, 9, 3), np.uint8), (1, 1, 5, 5), ['x']); sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_many_texts_stand_in_columns():
+    many = viz.overlay(GREY, [LEFT, RIGHT] * 24, [f"label {n}" for n in range(48)])
+    few = viz.overlay(GREY, [LEFT, RIGHT], ["label 0", "label 1"])
+    places = {text.get_text(): text.get_position() for text in many.axes[1].texts if text.get_text().startswith("label")}
+    assert len(places) == 48 and len({x for x, _ in places.values()}) == 3
+    assert places["label 0"][0] < places["label 47"][0] and min(y for _, y in places.values()) > 0
+    assert many.get_size_inches()[1] < 9 and few.get_size_inches()[0] < many.get_size_inches()[0] / 1.9

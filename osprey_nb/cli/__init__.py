@@ -2,7 +2,7 @@
 
     lab        JupyterLab on the first notebook
     demo       describe the objects of a shipped picture, write demo.png
-    describe   describe regions of your own picture
+    describe   describe regions of your own picture, or everything in it; or in a folder of pictures
     train      train the tiny model or tiny SAM from nothing, or a stage of the paper on your data
     finetune   train a model further on your own pictures, masks and texts
     runs       compare runs
@@ -53,7 +53,7 @@ def _numbers(text: str) -> list[float]:
 
 
 class _Region(argparse.Action):
-    """Collects --mask, --box and --polygon in the order of the command line."""
+    """Collects --mask, --box, --polygon and --point in the order of the command line."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         form = option_string.lstrip("-")
@@ -88,10 +88,18 @@ def _parser() -> argparse.ArgumentParser:
     takes_model(sub)
 
     sub = command("describe", describe, "describe regions of a picture, in the order in which you point at them")
-    sub.add_argument("image", type=Path)
+    sub.add_argument("image", type=Path, help="a picture; with --everything also a folder of pictures")
     sub.add_argument("--mask", dest="regions", action=_Region, default=[], metavar="M.png", help="white is the region")
     sub.add_argument("--box", dest="regions", action=_Region, type=_numbers, metavar="x0,y0,x1,y1", help="in pixels")
     sub.add_argument("--polygon", dest="regions", action=_Region, type=_numbers, metavar="x,y,x,y,…", help="its corners")
+    sub.add_argument("--point", dest="regions", action=_Region, type=_numbers, metavar="x,y", help="a click: the "
+                     "part under it, and the whole")  # fmt: skip
+    sub.add_argument("--everything", action="store_true", help="all that the segmenter finds")
+    sub.add_argument("--segmenter", default="tiny", help="for --point and --everything: tiny (default), vit_b, vit_l, vit_h, "
+                     "classic, or a file of SAM weights")  # fmt: skip
+    sub.add_argument("--png", type=Path, help="with --everything: write the picture with all regions")
+    sub.add_argument("--out", type=Path, help="of a folder: the file, a JSON line a picture (default: FOLDER.jsonl); goes on "
+                     "where it stopped")  # fmt: skip
     sub.add_argument("--detail", action="store_true", help="a detailed description instead of a short one")
     sub.add_argument("--json", action="store_true", help="one JSON object a line")
     takes_model(sub)

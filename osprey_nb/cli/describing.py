@@ -71,24 +71,88 @@ def _demo_picture(number: int):
 
 
 def describe(arguments: argparse.Namespace) -> int:
+    from ..everything import clicked, described
     from ..images import load_image
     from ..masks import to_masks
+    from ..segment import load_segmenter
 
+    if arguments.everything:
+        return _describe_everything(arguments)
     if not arguments.regions:
-        raise ValueError("no region given; point with --mask M.png, --box x0,y0,x1,y1 or --polygon x,y,x,y,…")
-    # Both are checked before the model is loaded, which takes longer.
+        raise ValueError(
+            "no region given; point with --mask M.png, --box x0,y0,x1,y1, --polygon x,y,x,y,… or --point x,y, or take "
+            "--everything"
+        )
+    # All is checked before the model is loaded, which takes longer.
     image = load_image(arguments.image)
-    masks = to_masks([region for _, region in arguments.regions], size=(image.height, image.width))
-    model = load_model(arguments.model)
-    if model.config.trained_on:
-        print(f"note: this model was trained on {model.config.trained_on}", file=sys.stderr)
-    answers = model.describe(image, masks, detail="detailed" if arguments.detail else "short")
-    for number, ((form, _), text) in enumerate(zip(arguments.regions, answers, strict=True), start=1):
+    shapes = [region for form, region in arguments.regions if form != "point"]
+    points = [region for form, region in arguments.regions if form == "point"]
+    masks = to_masks(shapes, size=(image.height, image.width)) if shapes else []
+    clicks = iter(())
+    if points:
+        segmenter = load_segmenter(arguments.segmenter)
+        segmenter.set_image(image)
+        clicks = iter([clicked(segmenter, point) for point in points])
+    session = _model(arguments).read(image)
+    detail = "detailed" if arguments.detail else "short"
+    answers = iter(session.describe(masks, detail) if shapes else ())
+    for number, (form, _) in enumerate(arguments.regions, start=1):
+        if form == "point":
+            found = described(session, next(clicks), segmenter.name, detail)
+            result, text = found.to_json(), "".join(f"\n  {line}" for line in str(found).splitlines())
+        else:
+            text = next(answers)
+            result = {"text": text}
         if arguments.json:
-            print(json.dumps({"region": number, "input": form, "text": text}, ensure_ascii=False))
+            print(json.dumps({"region": number, "input": form} | result, ensure_ascii=False))
         else:
             print(f"region {number} ({form}): {text}")
     return 0
+
+
+def _describe_everything(arguments: argparse.Namespace) -> int:
+    from ..everything import describe_everything, describe_folder
+    from ..images import load_image
+    from ..segment import load_segmenter
+
+    if arguments.regions:
+        raise ValueError("--everything finds its own regions; leave out --mask, --box, --polygon and --point")
+    detail = "detailed" if arguments.detail else "short"
+    folder = arguments.image.is_dir()
+    alone, of_folders = ("--png", "--json"), ("--out",)
+    for option in alone if folder else of_folders:
+        if getattr(arguments, option.lstrip("-")):
+            raise ValueError(f"{option} is for {'one picture' if folder else 'a folder of pictures'}")
+    image = None if folder else load_image(arguments.image)
+    segmenter = load_segmenter(arguments.segmenter)
+    print(f"note: regions by {segmenter.name}", file=sys.stderr)
+    model = _model(arguments)
+    if folder:
+        out = arguments.out or arguments.image.resolve().with_suffix(".jsonl")
+        counts = describe_folder(arguments.image, out, model, segmenter, detail)
+        print(f"wrote {out}: " + ", ".join(f"{counts[key]:,} {key}" for key in ("described", "broken", "there before")))
+        return 0
+    found = describe_everything(image, model, segmenter, detail)
+    print(json.dumps(found.to_json(), ensure_ascii=False) if arguments.json else _table(found.rows(), found.lines()))
+    if arguments.png:
+        found.figure(arguments.image.name).savefig(arguments.png)
+        print(f"wrote {arguments.png}", file=sys.stderr)
+    return 0
+
+
+def _table(rows: list[dict], lines: list[str]) -> str:
+    head = f"{'region':>6}  {'score':>5}  {'area':>7}  text"
+    return "\n".join(
+        [head, *(f"{x['number']:>6}  {x['score']:>5.2f}  {x['area']:>7,}  {line}" for x, line in zip(rows, lines, strict=True))]
+    )
+
+
+def _model(arguments: argparse.Namespace):
+    """The model, with a word on what it knows."""
+    model = load_model(arguments.model)
+    if model.config.trained_on:
+        print(f"note: this model was trained on {model.config.trained_on}", file=sys.stderr)
+    return model
 
 
 def fetch(arguments: argparse.Namespace) -> int:
