@@ -3,8 +3,7 @@
 training    each stage of the tiny recipe: samples a second, and the share of time spent waiting for data; a plain loop
             against ours, then with the frozen encoder's features cached, then with the LLM's layers compiled
 cached      a step of a `small`-shaped model: from pictures, and from cached features
-describe    k regions of one picture in one call (the picture is read once, the regions side by side)
-            against the naive way: one call a region, each of which reads the picture again
+describe    regions of a picture, all at once and one by one, and `small`-shaped: see answers.py
 index       a file of 200 000 Osprey records (sample records again and again): indexed, opened again, and read at random,
             against json.load; seconds and peak memory of a process of its own, above that of its imports
 """
@@ -15,18 +14,18 @@ import json
 import os
 import platform
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import answers
 import numpy as np
 import torch
 import transformers
+from answers import seconds
 from transformers.utils import logging
 
 from osprey_nb import Osprey
@@ -42,8 +41,6 @@ from osprey_nb.train.tiny import record_batches
 from osprey_nb.train.trainer import Budget, Objective, fit
 
 RESULTS = Path(__file__).parent / "results"
-REGIONS = (1, 4, 16)
-REPEATS = 5
 WARM_STEPS = 12
 RECORDS = 200_000
 OPEN = "from osprey_nb.data.index import open_rows; rows = open_rows(sys.argv[1], progress=False)"
@@ -72,18 +69,6 @@ def machine(device: str) -> dict:
         "python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
         "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip
-
-
-def seconds(work: Callable[[], object], repeats: int = REPEATS) -> float:
-    """Median time of `work`, after one run that does not count."""
-    times = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
 
 
 class Meter:
@@ -204,27 +189,6 @@ def cached_steps(device: str) -> list[dict]:
     return rows
 
 
-def describing(model: Osprey, device: str) -> list[dict]:
-    """Seconds for k regions, in one call and one call each; the answers are compared, too."""
-    model.to(device).eval()
-    scene = make_scene(7, split="eval", size=256)
-    parts = [part.mask for thing in scene.objects for part in thing.parts]
-    masks = np.stack([*(thing.mask for thing in scene.objects), *parts])
-    rows = []
-    for count in REGIONS:
-        chosen = masks[np.arange(count) % len(masks)]
-        together = model.describe(scene.image, chosen)
-        apart = [model.describe(scene.image, [mask])[0] for mask in chosen]
-        one_call = seconds(lambda chosen=chosen: model.describe(scene.image, chosen))
-        naive = seconds(lambda chosen=chosen: [model.describe(scene.image, [mask]) for mask in chosen])
-        same = sum(a == b for a, b in zip(together, apart, strict=True))
-        rows.append({
-            "regions": count, "one_call_s": round(one_call, 4), "naive_s": round(naive, 4),
-            "times_faster": round(naive / one_call, 2), "same_answers": f"{same}/{count}",
-        })  # fmt: skip
-    return rows
-
-
 def indexing() -> list[dict]:
     """Seconds and peak MiB of opening a large annotation file."""
     sample = Path(__file__).parents[1] / "data_samples" / "osprey_short_form.json"
@@ -268,11 +232,7 @@ def show(result: dict) -> None:
     print(f"\n{'a step of a small-shaped model':34}{'pictures':>11}{'cached':>10}{'faster':>9}")
     for row in result.get("cached", []):
         print(f"{row['stage']:34}{row['pictures_s']:>9.2f} s{row['cached_s']:>8.2f} s{row['times_faster']:>8.2f}×")
-    print(f"\n{'describe':10}{'one call':>12}{'naive':>12}{'faster':>9}{'same answers':>15}")
-    for row in result["describe"]:
-        times = f"{1000 * row['one_call_s']:>9.0f} ms{1000 * row['naive_s']:>9.0f} ms{row['times_faster']:>8.1f}×"
-        print(f"{row['regions']:<10}{times}{row['same_answers']:>15}")
-
+    answers.show(result)
     if "index" not in result:
         return
     print(f"\n{'index':36}{'seconds':>9}{'peak MiB':>10}   ({RECORDS:,} records, {result['index'][0]['file_mb']} MB)")
@@ -285,7 +245,8 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     result = {
         "machine": machine(device),
-        "describe": describing(Osprey.from_pretrained("tiny"), device),
+        "describe": answers.describing(Osprey.from_pretrained("tiny"), device),
+        "shape": answers.shape("small", device, regions=32),
         "training": training(device),
         "cached": cached_steps(device),
         "index": indexing(),

@@ -6,6 +6,7 @@
 
     paper       the published shape with random weights: time of a step, tokens a second, share of the device's matrix
                 multiplication rate, and peak memory, of stage 2 and of stage 3 by LoRA
+    shape       64 regions by the published shape, all at once and one by one, beside the limits of the card (answers.py)
     tiny        from nothing in less than three minutes, and how often it names the object under a mask
 
 Then the times of `make bench` are taken there. `python benchmarks/gpu.py tiny paper` takes these two anew. Each result goes to
@@ -23,7 +24,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from bench import WARM_STEPS, Meter, describing, machine, path_of, seconds, shaped_batch, show, training, write
+from answers import describing, matmul_rate, shape
+from bench import WARM_STEPS, Meter, machine, path_of, shaped_batch, show, training, write
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.utils import logging
 
@@ -103,15 +105,9 @@ def bf16_answers(device: str) -> dict:
     return {"regions": len(said[torch.bfloat16]), "as_in_float32": round(share, 3), "example": said[torch.bfloat16][0]}
 
 
-def matmul_rate(device: str, side: int = 8192) -> float:
-    """FLOP/s of one large bf16 matrix product: what the device can do at best."""
-    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
-    return 2 * side**3 / seconds(lambda: a @ b, repeats=20)
-
-
 def paper_steps(device: str, config: OspreyConfig | None = None, steps: int = 20, side: int = 8192) -> list[dict]:
     """Stages 2 and 3 on the published shape (or `config`), random weights, four samples a step, through `fit`."""
-    rate, rows = matmul_rate(device, side), []
+    rate, rows = matmul_rate(device, torch.bfloat16, side), []
     for way, stage, options in (
         ("stage 2, gradients everywhere", PAPER[1], {"whole": True}),
         ("stage 2", PAPER[1], {}),
@@ -187,6 +183,7 @@ def tiny_from_nothing(device: str, minutes: float = TINY_MINUTES, steps: int | N
 SECTIONS = {
     "parity": parity, "stages": a_step_of_each_stage, "bf16": bf16_answers, "paper": paper_steps, "tiny": tiny_from_nothing,
     "describe": lambda device: describing(Osprey.from_pretrained("tiny"), device), "training": training,
+    "shape": lambda device: shape("paper", device, regions=64, side=8192, gib=4),
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from osprey_nb.train.stages import TINY
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import answers  # noqa: E402
 import bench  # noqa: E402
 import gpu  # noqa: E402
 
@@ -20,8 +21,8 @@ import gpu  # noqa: E402
 def quick(monkeypatch):
     monkeypatch.setattr(bench, "WARM_STEPS", 1)
     monkeypatch.setattr(gpu, "WARM_STEPS", 1)
-    monkeypatch.setattr(bench, "REPEATS", 1)
-    monkeypatch.setattr(bench, "REGIONS", (1, 3))
+    monkeypatch.setattr(answers, "REPEATS", 1)
+    monkeypatch.setattr(answers, "REGIONS", (1, 3))
 
 
 def test_rates_leave_out_the_first_steps():
@@ -42,8 +43,22 @@ def test_the_plain_loop_trains_the_same_model():
 
 
 def test_one_call_and_many_say_the_same():
-    rows = bench.describing(Osprey.from_pretrained("tiny"), "cpu")
+    rows = answers.describing(Osprey.from_pretrained("tiny"), "cpu")
     assert [(row["regions"], row["same_answers"]) for row in rows] == [(1, "1/1"), (3, "3/3")]
+
+
+def test_parts_of_a_shape_are_set_against_the_machine():
+    config = OspreyConfig.preset("tiny")
+    row = answers.shape("tiny", "cpu", 3, config, side=64, gib=0.01)
+    picture, questions, word = row["parts"]
+    llm = sum(x.numel() for x in Osprey(config).llm.parameters())
+    embedded = config.text_config.vocab_size * config.text_config.hidden_size  # the head has the same weights
+    expected = 2 * 3 * (llm - config.text_config.hidden_size * 9)  # a product with each weight, for three rows
+    assert word["gflop"] == pytest.approx(expected / 1e9, abs=0.02) and llm > embedded
+    assert picture["gflop"] > questions["gflop"] > word["gflop"] > 0
+    assert picture["mb"] > questions["mb"] == word["mb"] > 4 * llm / 1e6
+    assert row["naive_measured_on"] == 3 and row["words"] == answers.WORDS
+    assert all(0 < x["of_limit"] and x["seconds"] > 0 for x in row["parts"])
 
 
 def test_results_lie_under_the_name_of_their_device(tmp_path, monkeypatch):
