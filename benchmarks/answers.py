@@ -159,17 +159,23 @@ def flops_of(work: Callable[[], object]) -> int:
 
 
 def show(result: dict) -> None:
-    """`describe` and `shape` as tables."""
+    """`describe` and `shape` as tables, where they were taken."""
+    for name, table in (("describe", _describe_table), ("shape", _shape_table)):
+        if name in result:
+            table(result[name])
+
+
+def _describe_table(rows: list[dict]) -> None:
     columns = f"{'naive':>11}{'together':>11}{'faster':>9}{'later':>11}{'faster':>9}{'first':>9}{'same answers':>15}"
     print(f"\n{'describe, tiny':16}{columns}")
-    for row in result["describe"]:
+    for row in rows:
         naive, together, later, first = (f"{1000 * row[key]:.0f} ms" for key in ("naive_s", "together_s", "later_s", "first_s"))
         faster, later_faster = f"{row['times_faster']:.1f}×", f"{row['later_times_faster']:.1f}×"
         name = f"{row['regions']} region" + "s" * (row["regions"] > 1)
         print(f"{name:16}{naive:>11}{together:>11}{faster:>9}{later:>11}{later_faster:>9}{first:>9}{row['same_answers']:>15}")
-    if "shape" not in result:
-        return
-    row = result["shape"]
+
+
+def _shape_table(row: dict) -> None:
     print(
         f"\n{row['regions']} regions by the shape of {row['shape']}, {row['dtype']}, {row['words']} words each: "
         f"together {row['together_s']:.2f} s, naive {row['naive_s']:.2f} s (from {row['naive_measured_on']} regions), "

@@ -21,6 +21,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from .generate import ImageSession
+from .images import load_image
 from .masks import box_of, to_rle
 from .model import Osprey
 from .segment import Candidates, ClassicSegmenter, SamSegmenter, distinct, load_segmenter, tree_of
@@ -141,11 +142,13 @@ def describe_folder(
     with open(out, "a", encoding="utf-8") as file:
         for name in bar:
             try:
-                result = describe_everything(folder / name, model, segmenter, detail).to_json()
+                image = load_image(folder / name)
             except (ValueError, OSError) as error:
-                result = {"error": " ".join(str(error).split())}
+                result, kind = {"error": " ".join(str(error).split())}, "broken"
                 bar.write(f"{name}: {result['error']}")
-            counts["broken" if "error" in result else "described"] += 1
+            else:
+                result, kind = describe_everything(image, model, segmenter, detail).to_json(), "described"
+            counts[kind] += 1
             file.write(json.dumps({"image": name} | result | how, ensure_ascii=False) + "\n")
             file.flush()
     return counts
@@ -157,7 +160,10 @@ def _lines_of(out: Path, how: dict) -> set[str]:
         return set()
     text = out.read_bytes()
     whole = text[: text.rfind(b"\n") + 1]
+    cut, start = text[len(whole) :], b'{"image": '
     try:
+        if cut[: len(start)] != start[: len(cut)]:
+            raise ValueError
         lines = [json.loads(line) for line in whole.splitlines()]
         names = {line["image"] for line in lines}
         others = [line for line in lines if any(line[key] != value for key, value in how.items())]

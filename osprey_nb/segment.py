@@ -36,7 +36,7 @@ RELEASED = {
     "vit_h": ("sam_vit_h_4b8939.pth", 2_564_550_879, "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e", 1280),
 }
 URL = "https://dl.fbaipublicfiles.com/segment_anything/"
-LEAST = {True: (0.5, 0.6), False: (0.88, 0.95)}  # score and stability of what `everything` keeps, of tiny and of released SAMs
+LEAST, TINY_LEAST = (0.88, 0.95), (0.5, 0.6)  # score and stability of what `everything` keeps: SAM's own, and of tiny
 DUPLICATE = 0.85  # IoU from which two masks of `everything` are one
 SMALLEST = 0.001  # share of the picture; `everything` drops what is smaller
 THRESHOLDS = (12, 26, 48)  # distances in Lab up to which `classic` merges superpixels, level by level
@@ -145,7 +145,7 @@ class SamSegmenter:
     def everything(self, points_per_side: int = 16) -> Candidates:
         """All masks that a grid of clicks finds, best first, each of them once."""
         _needs_image(self.size)
-        score, stability = LEAST[self.predictor.model.image_encoder.img_size == TINY_SIDE]
+        score, stability = TINY_LEAST if self.predictor.model.image_encoder.img_size == TINY_SIDE else LEAST
         generator = SamAutomaticMaskGenerator(
             self.predictor.model, points_per_side, pred_iou_thresh=score, stability_score_thresh=stability,
             box_nms_thresh=0.95,  # a wheel and its bicycle may have one box; what is the same is told by the masks below

@@ -61,6 +61,14 @@ def test_parts_of_a_shape_are_set_against_the_machine():
     assert all(0 < x["of_limit"] and x["seconds"] > 0 for x in row["parts"])
 
 
+def test_committed_results_can_be_shown(capsys):
+    paths = [path for path in bench.RESULTS.glob("*.json") if not path.name.startswith("photographs")]
+    assert len(paths) > 1
+    for path in paths:  # of a machine that is not at hand, too
+        bench.show(json.loads(path.read_text(encoding="utf-8")))
+    assert "describe, tiny" in capsys.readouterr().out
+
+
 def test_results_lie_under_the_name_of_their_device(tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "RESULTS", tmp_path / "results")
     result = {"machine": {"device": "Some GPU (80 GB)"}}

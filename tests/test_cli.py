@@ -109,6 +109,7 @@ def test_describe_a_folder(folder, picture, capsys, tmp_path):
     assert "0 described, 0 broken, 2 there before" in capsys.readouterr().out
     assert "--png is for one picture" in fails(capsys, *argv, "--png", "a.png")
     assert "--out is for a folder" in fails(capsys, "describe", picture / "scene.png", "--everything", "--out", out)
+    assert "go with --everything" in fails(capsys, "describe", picture / "scene.png", "--box", "0,0,9,9", "--png", "a.png")
     assert "finds its own regions" in fails(capsys, "describe", picture / "scene.png", "--everything", "--box", "0,0,9,9")
     assert "(900, 1) lies outside" in fails(capsys, "describe", picture / "scene.png", "--point", "900,1")
 

@@ -123,13 +123,22 @@ def test_a_folder_goes_on_where_it_stopped(model, tmp_path):
     assert out.read_bytes() == whole
 
 
+def test_what_fails_for_all_is_no_broken_picture(tmp_path):
+    Image.new("RGB", (SIDE, SIDE), "grey").save(tmp_path / "a.png")
+    mute = Osprey.from_pretrained("tiny")
+    mute.processor = None
+    with pytest.raises(ValueError, match="no tokenizer"):
+        describe_folder(tmp_path, tmp_path / "out.jsonl", mute, ClassicSegmenter(), progress=False)
+    assert (tmp_path / "out.jsonl").read_text() == ""
+
+
 def test_a_file_of_something_else_is_kept(model, tmp_path):
     classic = ClassicSegmenter()
     with pytest.raises(ValueError, match="no pictures"):
         describe_folder(tmp_path, tmp_path / "out.jsonl", model, classic)
     Image.new("RGB", (SIDE, SIDE), "grey").save(tmp_path / "a.png")
     out = tmp_path / "out.jsonl"
-    for text in ("my diary\n", '["a"]\n', '{"image": "a.png"}\n'):
+    for text in ("my diary, without an end of line", "my diary\n", '["a"]\n', '{"image": "a.png"}\n'):
         out.write_text(text)
         with pytest.raises(ValueError, match="holds something else"):
             describe_folder(tmp_path, out, model, classic)

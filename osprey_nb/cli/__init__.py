@@ -167,17 +167,18 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--plot", type=Path, metavar="PNG", help="draw the losses, smoothed")
     sub.add_argument("--json", action="store_true", help="one JSON object for each run")
 
-    for name, run, what, scenes in (
-        ("eval", evaluate, "a model", 500), ("eval-sam", evaluate_sam, "the masks of clicks and boxes", 60),
-    ):  # fmt: skip
-        sub = command(name, run, f"measure {what} on scenes that were never trained on")
+    def takes_scenes(sub: argparse.ArgumentParser, scenes: int) -> None:
         sub.add_argument("--seed", type=int, default=0, help="which scenes (default: 0)")
         sub.add_argument("--scenes", type=int, default=scenes, help=f"how many (default: {scenes})")
         sub.add_argument("--json", action="store_true", help="one JSON object")
-        if run is evaluate:
-            sub.add_argument("model", help="tiny (shipped) or the folder of a model")
-        else:
-            sub.add_argument("model", nargs="?", default="tiny", help="tiny, vit_b, vit_l, vit_h, classic, or a file")
+
+    sub = command("eval", evaluate, "measure a model on scenes it was never trained on")
+    sub.add_argument("model", help="tiny (shipped) or the folder of a model")
+    takes_scenes(sub, 500)
+
+    sub = command("eval-sam", evaluate_sam, "measure the masks of clicks and boxes on scenes that were never trained on")
+    sub.add_argument("model", nargs="?", default="tiny", help="tiny (default), vit_b, vit_l, vit_h, classic, or a file")
+    takes_scenes(sub, 60)
 
     sub = command("check", check, "look for faults in data: annotations, masks, pictures; status 1 if there are errors")
     sub.add_argument("data", type=Path, help="an annotation file, the table of your own folder, or a mixture file (.yaml)")

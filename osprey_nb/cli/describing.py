@@ -83,6 +83,8 @@ def describe(arguments: argparse.Namespace) -> int:
             "no region given; point with --mask M.png, --box x0,y0,x1,y1, --polygon x,y,x,y,… or --point x,y, or take "
             "--everything"
         )
+    if arguments.png or arguments.out:
+        raise ValueError("--png and --out go with --everything")
     # All is checked before the model is loaded, which takes longer.
     image = load_image(arguments.image)
     shapes = [region for form, region in arguments.regions if form != "point"]
