@@ -36,7 +36,7 @@ RELEASED = {
     "vit_h": ("sam_vit_h_4b8939.pth", 2_564_550_879, "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e", 1280),
 }
 URL = "https://dl.fbaipublicfiles.com/segment_anything/"
-LEAST, TINY_LEAST = (0.88, 0.95), (0.5, 0.6)  # score and stability of what `everything` keeps: SAM's own, and of tiny
+LEAST, TINY_LEAST = (0.88, 0.95), (0.75, 0.75)  # score and stability of what `everything` keeps: SAM's own, and of tiny
 DUPLICATE = 0.85  # IoU from which two masks of `everything` are one
 SMALLEST = 0.001  # share of the picture; `everything` drops what is smaller
 THRESHOLDS = (12, 26, 48)  # distances in Lab up to which `classic` merges superpixels, level by level

@@ -171,6 +171,15 @@ def test_a_click_goes_where_the_mask_is_wrong():
     assert inside.item() == 0
 
 
+def test_clicks_are_drawn_and_read_as_torch_and_sam_do():
+    weights = torch.tensor([[0.0, 3, 0, 1, 0], [2.0, 0, 0, 0, 0]])
+    shares = torch.stack([(training.drawn(weights, 4000) == place).float().mean(1) for place in range(5)], 1)
+    torch.testing.assert_close(shares, weights / weights.sum(1, keepdim=True), atol=0.03, rtol=0)
+    sam, points, inside = build_tiny(), torch.rand(6, 2) * 256, torch.arange(6) % 2 == 0
+    theirs = sam.prompt_encoder._embed_points(points[:, None], inside[:, None].long(), pad=False)
+    torch.testing.assert_close(training.as_tokens(sam, points, inside), theirs)
+
+
 def test_training_learns_and_saves(tmp_path):
     made = training.train_sam(out=tmp_path / "sam", steps=6, device="cpu", progress=False)
     record = (tmp_path / "sam" / "run.json").read_text()

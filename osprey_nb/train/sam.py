@@ -26,8 +26,9 @@ from torch import Tensor, nn
 from ..data.scenes import make_scene
 from ..files import read_tensors
 from ..segment import LEVELS, TINY_NAME, TINY_SIDE, SamSegmenter, build_tiny
+from .machines import fast_bf16
 from .runs import RECORD, facts
-from .trainer import Budget, fit
+from .trainer import Budget, Objective, fit
 from .watch import watchers
 from .world import render_scenes
 
@@ -71,18 +72,18 @@ class Interactive(nn.Module):
     def __init__(self, sam: Sam, scenes: Pieces, prompts: int):
         super().__init__()
         self.sam, self.scenes, self.prompts = sam, scenes, prompts
+        self.encode, self.decode = sam.image_encoder.forward, decode
         self.requires_grad_(True)
 
     def forward(self, numbers: Tensor) -> Tensor:
-        sam, scenes, device = self.sam, self.scenes, self.scenes.piece.device
-        numbers = numbers.to(device)
+        sam, scenes, device = self.sam, self.scenes, numbers.device
         pictures, piece, owner = scenes.pictures[numbers], scenes.piece[numbers], scenes.owner[numbers]
         mirrored = torch.rand(len(numbers), device=device) < 0.5
         pictures = torch.where(mirrored[:, None, None, None], pictures.flip(-1), pictures)
         piece = torch.where(mirrored[:, None, None], piece.flip(-1), piece)
 
         points, targets, known = clicks(piece, owner, self.prompts)
-        embeddings = sam.image_encoder((pictures.float() - sam.pixel_mean) / sam.pixel_std)
+        embeddings = self.encode((pictures.float() - sam.pixel_mean) / sam.pixel_std)
         embeddings = embeddings.repeat_interleave(self.prompts, 0)
 
         level = torch.randint(len(LEVELS), (len(points),), device=device)
@@ -90,13 +91,13 @@ class Interactive(nn.Module):
         target = targets[rows, level]
         boxed = (torch.rand(len(points), device=device) < BOXES) & known
         boxes = loose_boxes(target)
-        labels = torch.ones(len(points), 1, device=device)
         # A box is two tokens, a click is one and one that says "no point": so both go in one batch.
-        as_click = sam.prompt_encoder._embed_points(points[:, None], labels, pad=True)
+        nothing = sam.prompt_encoder.not_a_point_embed.weight.expand(len(points), -1, -1)
+        as_click = torch.cat([as_tokens(sam, points, torch.ones_like(known)), nothing], 1)
         first = torch.where(boxed[:, None, None], sam.prompt_encoder._embed_boxes(boxes), as_click)
         blank = sam.prompt_encoder.no_mask_embed.weight[:, :, None, None].expand(-1, -1, *embeddings.shape[-2:])
 
-        logits, iou = decode(sam, embeddings, first, blank)
+        logits, iou = self.decode(sam, embeddings, first, blank)
         click = known & ~boxed
         whole = torch.where(boxed, level, len(LEVELS) - 1)  # what the one mask is to be, of a box and of a click
         loss = masked(mask_loss(logits[:, 1:], targets).mean(1), click)
@@ -109,8 +110,8 @@ class Interactive(nn.Module):
         tokens = first
         for _ in range(ROUNDS - 1):
             at, inside = wrong_places(so_far, target)
-            tokens = torch.cat([tokens, sam.prompt_encoder._embed_points(at[:, None], inside[:, None], pad=False)], 1)
-            logits, iou = decode(sam, embeddings, tokens, sam.prompt_encoder._embed_masks(so_far[:, None]))
+            tokens = torch.cat([tokens, as_tokens(sam, at, inside)], 1)
+            logits, iou = self.decode(sam, embeddings, tokens, sam.prompt_encoder._embed_masks(so_far[:, None]))
             loss = loss + masked(mask_loss(logits[:, 0], target), known)
             loss = loss + masked((iou[:, 0] - iou_of(logits[:, 0], target)) ** 2, known)
             so_far = logits[:, 0].detach()
@@ -125,7 +126,7 @@ def clicks(piece: Tensor, owner: Tensor, prompts: int) -> tuple[Tensor, Tensor, 
     areas = torch.zeros(B, owner.shape[1], device=piece.device).scatter_add_(1, flat, torch.ones_like(flat, dtype=torch.float))
     chance = torch.where(areas < LEAST_PIECE, 0, 1 / areas.clamp(min=1))
     chance[:, 0] *= 2
-    place = torch.multinomial(chance.gather(1, flat), prompts, replacement=True)
+    place = drawn(chance.gather(1, flat), prompts)
     clicked = flat.gather(1, place).flatten()
     points = torch.stack([place % S, place // S], -1).flatten(0, 1).float()
     row = torch.arange(B, device=piece.device).repeat_interleave(prompts)
@@ -154,12 +155,27 @@ def loose_boxes(target: Tensor) -> Tensor:
 
 
 def wrong_places(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """A random place of each mask where it is wrong: points BP×2 in pixels, and 1 where the target is, 0 where it is not."""
+    """A random place of each mask where it is wrong: points BP×2 in pixels, and whether the target is there."""
     wrong = ((logits > 0) != (target > 0.5)).flatten(1).float()
-    place = torch.multinomial(wrong + 1e-6, 1)[:, 0]
-    inside = (target.flatten(1).gather(1, place[:, None])[:, 0] > 0.5).float()
+    place = drawn(wrong + 1e-6, 1)[:, 0]
+    inside = target.flatten(1).gather(1, place[:, None])[:, 0] > 0.5
     size = target.shape[-1]
     return 2.0 * torch.stack([place % size, place // size], 1) + 0.5, inside
+
+
+def drawn(weights: Tensor, count: int) -> Tensor:
+    """N×count places, each with the chance of its weight (N×K). `torch.multinomial`, but a GPU does not wait for its checks."""
+    heights = weights.cumsum(1)
+    thrown = torch.rand(len(weights), count, device=weights.device) * heights[:, -1:]
+    return torch.searchsorted(heights, thrown, right=True).clamp(max=weights.shape[1] - 1)
+
+
+def as_tokens(sam: Sam, points: Tensor, inside: Tensor) -> Tensor:
+    """`PromptEncoder._embed_points` of one click each, N×2 in pixels: N×1×C. Without its lookup, for which a GPU would wait."""
+    prompts = sam.prompt_encoder
+    outside, within = (prompts.point_embeddings[i].weight for i in (0, 1))
+    places = prompts.pe_layer.forward_with_coords(points[:, None] + 0.5, prompts.input_image_size)
+    return places + torch.where(inside[:, None], within, outside)[:, None]
 
 
 def decode(sam: Sam, embeddings: Tensor, tokens: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,6 +209,16 @@ def masked(values: Tensor, chosen: Tensor) -> Tensor:
     return (values * chosen).sum() / chosen.sum().clamp(min=1)
 
 
+def record_work(interactive: Interactive, size: int) -> None:
+    """Compile what moves most bytes, and keep a step's work as two CUDA graphs: its thousands of kernels start at once."""
+    interactive.encode = torch.compile(interactive.sam.image_encoder.forward, dynamic=False)
+    interactive.decode = torch.compile(decode, dynamic=False)
+    device = interactive.scenes.piece.device
+    narrow = torch.bfloat16 if fast_bf16(device) else torch.float16
+    with torch.device(device), torch.autocast("cuda", narrow, cache_enabled=False):
+        torch.cuda.make_graphed_callables(interactive, (torch.arange(size),))
+
+
 def train_sam(
     minutes: float = 60, out: str | Path = "runs/sam", seed: int = 0, device: str | None = None, steps: int | None = None,
     start: str | Path | None = None, progress: bool = True,
@@ -217,20 +243,23 @@ def train_sam(
         sam.load_state_dict({key: value.float() for key, value in read_tensors(Path(start) / "model.safetensors").items()})
     count = 64 if steps else int(min(SCENES_PER_MINUTE * minutes * (4 if wide else 1), MOST_SCENES))
     scenes = render_scenes(range(seed * MOST_SCENES, seed * MOST_SCENES + count), progress, in_pieces)
-    objective = Interactive(sam, Pieces(scenes), prompts=12 if wide else 4).to(device)
+    interactive = Interactive(sam, Pieces(scenes), prompts=8 if wide else 4).to(device).train()
     del scenes
-    size = 48 if wide else 6
+    size = 24 if wide else 6
+    if wide:
+        record_work(interactive, size)
+    objective = Objective(interactive, lambda model, numbers: model(numbers))  # accelerate wraps this, not what is recorded
 
     def batches(start: int = 0) -> Iterator[Tensor]:
         step = start
         while True:
-            yield torch.from_numpy(np.random.default_rng([seed, step]).choice(count, size, replace=False))
+            yield torch.from_numpy(np.random.default_rng([seed, step]).choice(count, size, replace=False)).to(device)
             step += 1
 
     left = 60 * minutes - (time.perf_counter() - began) - 5
     budget = Budget(steps=steps) if steps else Budget(seconds=left)
     out.mkdir(parents=True, exist_ok=True)
-    done = fit(objective.train(), batches, 1e-3, budget, "tiny SAM", watchers(out, progress), weight_decay=0.05)
+    done = fit(objective, batches, 1e-3, budget, "tiny SAM", watchers(out, progress), weight_decay=0.05)
     command = f"osprey-nb train sam --minutes {minutes:g} --seed {seed}" + (f" --start {start}" if start else "")
     record = facts(dict(sam.named_children()), seed, command) | {
         "scenes": count, "steps": len(done.losses), "minutes": round((time.perf_counter() - began) / 60, 2),
