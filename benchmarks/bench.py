@@ -4,6 +4,7 @@ training    each stage of the tiny recipe: samples a second, and the share of ti
             against ours, then with the frozen encoder's features cached, then with the LLM's layers compiled
 cached      a step of a `small`-shaped model: from pictures, and from cached features
 describe    regions of a picture, all at once and one by one, and `small`-shaped: see answers.py
+studio      from the end of a stroke to the first word and to the whole answer, in Python: what a browser sends, what it is sent
 index       a file of 200 000 Osprey records (sample records again and again): indexed, opened again, and read at random,
             against json.load; seconds and peak memory of a process of its own, above that of its imports
 """
@@ -214,6 +215,34 @@ def path_of(result: dict, kind: str = "") -> Path:
     return RESULTS / f"{kind}{name}.json"
 
 
+def strokes(model: Osprey, size: int = 512) -> dict[str, float]:
+    """Median and longest time of the strokes around every object and part of a picture, one after another, in seconds."""
+    from osprey_nb.widgets.canvas import encode_runs  # here, as gpu.py runs on servers without widgets
+    from osprey_nb.widgets.studio import Studio
+
+    scene = make_scene(3, size, "eval")
+    studio, began, first, whole = Studio(model, scene.image), 0.0, [], []
+
+    def shown(change) -> None:
+        if len(first) == len(whole) and any(card["short"] for card in change["new"]["regions"]):
+            first.append(time.perf_counter() - began)
+
+    studio.wait()
+    studio.observe(shown, "_panel")
+    masks = [x.mask for thing in scene.objects for x in (thing, *thing.parts)]
+    for stroke, mask in enumerate(masks, start=1):
+        drawing = {"seq": stroke, "runs": encode_runs(mask.astype(np.uint8))}
+        began = time.perf_counter()
+        studio.set_state({"_drawing": drawing})
+        studio.wait()
+        whole.append(time.perf_counter() - began)
+    times = {"first_word": first[1:], "whole_answer": whole[1:]}  # the first one warms up
+    return {"strokes": len(whole) - 1} | {
+        f"{name}_{kind}_s": round(float(take(values)), 4)
+        for name, values in times.items() for kind, take in (("median", np.median), ("longest", max))
+    }  # fmt: skip
+
+
 def write(result: dict, kind: str = "") -> Path:
     RESULTS.mkdir(exist_ok=True)
     path = path_of(result, kind)
@@ -233,6 +262,12 @@ def show(result: dict) -> None:
     for row in result.get("cached", []):
         print(f"{row['stage']:34}{row['pictures_s']:>9.2f} s{row['cached_s']:>8.2f} s{row['times_faster']:>8.2f}×")
     answers.show(result)
+    if "studio" in result:
+        row = result["studio"]
+        print(f"\n{'studio, ' + str(row['strokes']) + ' strokes':34}{'median':>11}{'longest':>11}")
+        for name in ("first_word", "whole_answer"):
+            median, longest = (f"{1000 * row[f'{name}_{kind}_s']:.0f} ms" for kind in ("median", "longest"))
+            print(f"{name.replace('_', ' '):34}{median:>11}{longest:>11}")
     if "index" not in result:
         return
     print(f"\n{'index':36}{'seconds':>9}{'peak MiB':>10}   ({RECORDS:,} records, {result['index'][0]['file_mb']} MB)")
@@ -247,6 +282,7 @@ def main() -> None:
         "machine": machine(device),
         "describe": answers.describing(Osprey.from_pretrained("tiny"), device),
         "shape": answers.shape("small", device, regions=32),
+        "studio": strokes(Osprey.from_pretrained("tiny")),
         "training": training(device),
         "cached": cached_steps(device),
         "index": indexing(),

@@ -12,6 +12,7 @@ Layers that keep something else (a sliding window, a recurrent state) are repeat
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,6 +24,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "osprey_shared_prefix"
+LOCK = threading.Lock()
 
 
 class SharedLayer(DynamicLayer):
@@ -80,13 +82,15 @@ def sharable(llm: PreTrainedModel) -> bool:
 
 @contextmanager
 def shared_attention(llm: PreTrainedModel) -> Iterator[None]:
-    """Inside, the LLM attends through `attend`, which is sdpa for ordinary caches."""
-    config, usual = llm.config, llm.config._attn_implementation
-    config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = usual
+    """Inside, the LLM attends through `attend`, which is sdpa for ordinary caches. One thread at a time: the way to attend is
+    set in the LLM's config, and a studio answers on a thread of its own."""
+    config = llm.config
+    with LOCK:
+        usual, config._attn_implementation = config._attn_implementation, NAME
+        try:
+            yield
+        finally:
+            config._attn_implementation = usual
 
 
 def for_rows(cache: DynamicCache, rows: int, share: bool) -> DynamicCache:

@@ -468,10 +468,13 @@ class Parrot:
     class config:
         trained_on = EVIL
 
-    def describe(self, image, masks, detail="short", stream=True):
+    def read(self, image):
+        return self
+
+    def describe(self, masks, detail="short", stream=True):
         yield 0, EVIL
 
-    def chat(self, image, masks, messages, stream=True):
+    def chat(self, masks, messages, stream=True):
         yield EVIL
 
 

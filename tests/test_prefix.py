@@ -1,10 +1,12 @@
 """A cache whose beginning is shared: rows read with it as they would each on their own."""
 
+import threading
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache, Gemma3TextConfig, LlamaConfig, Qwen2Config
 
-from osprey_nb.prefix import SharedLayer, for_rows, sharable, shared_attention
+from osprey_nb.prefix import NAME, SharedLayer, for_rows, sharable, shared_attention
 
 SIZES = {
     "vocab_size": 60, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -39,3 +41,21 @@ def test_rows_read_as_on_their_own(family):
     alone = llm(inputs_embeds=whole).logits
     torch.testing.assert_close(first, alone[:, 13:17], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(second, alone[[0, 2, 3], 17:], rtol=1e-4, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_threads_take_turns():
+    llm = AutoModelForCausalLM.from_config(FAMILIES["llama"]).eval()
+    usual, inside = llm.config._attn_implementation, []
+
+    def enter():
+        with shared_attention(llm):
+            inside.append(llm.config._attn_implementation)
+
+    other = threading.Thread(target=enter)
+    with shared_attention(llm):
+        other.start()
+        other.join(0.2)
+        assert not inside, "the other waits"
+    other.join()
+    assert inside == [NAME] and llm.config._attn_implementation == usual

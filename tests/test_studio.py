@@ -27,6 +27,7 @@ class Talker:
 
     def __init__(self):
         self.asked = []
+        self.read_pictures = 0
         self.closed = []
         self.gate = None
         self.fail = None
@@ -44,14 +45,18 @@ class Talker:
         finally:
             self.closed.append(text)
 
-    def describe(self, image, masks, detail="short", stream=True):
-        (mask,) = masks
-        columns = np.flatnonzero(mask.any(axis=0))
-        text = f"{detail} of columns {columns[0]} to {columns[-1]}"
-        self.asked.append(text)
-        return ((0, piece) for piece in self._say(text))
+    def read(self, image):
+        self.read_pictures += 1
+        return self
 
-    def chat(self, image, masks, messages, stream=True):
+    def describe(self, masks, detail="short", stream=True):
+        columns = [np.flatnonzero(mask.any(axis=0)) for mask in masks]
+        texts = [f"{detail} of columns {c[0]} to {c[-1]}" for c in columns]
+        self.asked.append(texts[0] if len(texts) == 1 else texts)
+        writers = [self._say(text) for text in texts]
+        return ((row, piece) for step in zip(*writers, strict=True) for row, piece in enumerate(step))
+
+    def chat(self, masks, messages, stream=True):
         self.asked.append((len(masks), messages))
         return self._say(f"answer {len(messages)} about <region{len(masks)}>")
 
@@ -94,6 +99,53 @@ def test_only_the_region_that_changed_is_described_anew(studio, model):
     draw(studio, r4=RIGHT)  # region 1 was erased
     studio.wait(SECONDS)
     assert list(studio.answers) == [4] and len(model.asked) == 2
+
+
+def test_the_picture_is_read_once_before_anything_is_drawn(studio, model):
+    studio.wait(SECONDS)
+    assert model.read_pictures == 1 and model.asked == []
+    draw(studio, r1=LEFT)
+    studio.ask("What is it?")
+    studio.wait(SECONDS)
+    assert model.read_pictures == 1 and len(model.asked) == 2
+
+
+def test_regions_that_come_together_are_described_together(studio, model):
+    studio.set_masks([LEFT, MIDDLE, RIGHT])
+    studio.wait(SECONDS)
+    assert model.asked == [["short of columns 2 to 14", "short of columns 20 to 34", "short of columns 40 to 54"]]
+    assert [studio.answers[n]["short"] for n in (1, 2, 3)] == model.asked[0]
+
+
+def test_of_regions_that_come_together_the_fresh_ones_go_on(studio, model):
+    model.gate = threading.Semaphore(0)
+    draw(studio, r1=LEFT, r2=RIGHT)
+    assert model.started.acquire(timeout=SECONDS)
+    draw(studio, r1=MIDDLE, r2=RIGHT)
+    for _ in range(60):
+        model.gate.release()
+    studio.wait(SECONDS)
+    assert model.asked == [["short of columns 2 to 14", "short of columns 40 to 54"], "short of columns 20 to 34"]
+    assert studio.answers == {1: {"short": "short of columns 20 to 34"}, 2: {"short": "short of columns 40 to 54"}}
+
+
+def test_a_picture_that_cannot_be_read_is_tried_again(model):
+    refused = [RuntimeError("out of memory"), RuntimeError("out of memory")]
+
+    def read(image):
+        if refused:
+            raise refused.pop()
+        return model
+
+    model.read = read
+    studio = Studio(model, IMAGE)
+    studio.wait(SECONDS)
+    draw(studio, r1=LEFT)
+    studio.wait(SECONDS)
+    assert studio.answers == {1: {"error": "RuntimeError: out of memory"}}
+    studio._asked(None, {"kind": "describe", "region": 1}, [])
+    studio.wait(SECONDS)
+    assert studio.answers == {1: {"short": "short of columns 2 to 14"}}
 
 
 def test_detail_on_request(studio):

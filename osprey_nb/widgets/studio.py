@@ -1,11 +1,13 @@
 """Draw on a picture and read what the model sees (notebook 00).
 
+    picture ──────────────────────────────────────────┐       read, once: an ImageSession
     stroke ──► masks ──► which regions changed? ──► queue ──► one worker thread ──► _panel ──► cards in the browser
     question ─────────────────────────────────────────┘       describe / chat, word by word
 
 A model takes seconds and messages must not wait, so nothing is inferred where messages arrive. One thread asks the
-model, one job after another. A job carries the versions of its regions: when a stroke changes one, the job is stale,
-and stops at its next word.
+model, one job after another. It begins with the picture, while the first region is being drawn. A job carries the
+versions of its regions: when a stroke changes one, that answer is stale; a job of which nothing is fresh stops at its
+next word.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
@@ -55,10 +58,10 @@ class Exchange:
 class Studio(MaskCanvas):
     """The canvas beside the model's answers: short on every stroke, detailed on a click, and a conversation.
 
-    `model` needs two methods, as `Osprey` has them:
+    `model.read(image)` gives a session, as `Osprey` does (`generate.ImageSession`), with two methods:
 
-    - `describe(image, [mask], detail="short" | "detailed", stream=True)` → iterator of (index, piece of text)
-    - `chat(image, masks, messages, stream=True)` → iterator of pieces; `<region1>` … count the given masks
+    - `describe(masks, detail="short" | "detailed", stream=True)` → iterator of (index, piece of text)
+    - `chat(masks, messages, stream=True)` → iterator of pieces; `<region1>` … count the given masks
 
     What works in the browser works from Python: `studio.set_masks(masks)`, `studio.detail(1)`,
     `studio.ask("What is <region1>?")`. `studio.wait()` returns when all is said; then read `studio.answers` and
@@ -83,6 +86,8 @@ class Studio(MaskCanvas):
         kwargs.setdefault("title", "Osprey studio")
         super().__init__(image, height, _banner=f"This model was trained on {trained_on}." if trained_on else "", **kwargs)
         self.on_msg(self._asked)
+        self._session = None
+        self._enqueue(self._read_ahead)
 
     @property
     def answers(self) -> dict[int, dict[str, str]]:
@@ -100,7 +105,7 @@ class Studio(MaskCanvas):
 
     def detail(self, region: int) -> None:
         """Ask for the detailed description of a region. ValueError if nothing is drawn there."""
-        self._describe(self._known(region), "detailed")
+        self._describe([self._known(region)], "detailed")
 
     def ask(self, question: str) -> None:
         """Ask about the regions; `<region1>` names one. ValueError for an empty question or an unknown region."""
@@ -155,7 +160,7 @@ class Studio(MaskCanvas):
                 self.detail(content.get("region"))
             elif kind == "describe":
                 detail = "detailed" if content.get("detail") == "detailed" else "short"
-                self._describe(self._known(content.get("region")), detail)
+                self._describe([self._known(content.get("region"))], detail)
             elif kind == "forget":
                 self.forget()
             self._notice = ""
@@ -180,36 +185,53 @@ class Studio(MaskCanvas):
                 self._answers.pop(number, None)
             for number in kept:
                 self._answers[number] = Answer(number)
-        for number in kept:
-            self._describe(number, "short")
-        self._show()
+        self._describe(kept, "short")
         super()._drawn(before, after)
 
-    def _describe(self, region: int, detail: str) -> None:
+    def _describe(self, regions: list[int], detail: str) -> None:
         with self._lock:
-            answer, mask = self._answers[region], self._labels == region
-            if detail in answer.busy:
-                return
-            answer.busy.append(detail)
-            answer.error = answer.failed = ""
-            setattr(answer, detail, "")
+            asked = [self._answers[region] for region in regions if detail not in self._answers[region].busy]
+            masks = [self._labels == answer.region for answer in asked]
+            for answer in asked:
+                answer.busy.append(detail)
+                answer.error = answer.failed = ""
+                setattr(answer, detail, "")
         self._show()
-        self._enqueue(lambda: self._write_answer(answer, mask, detail))
+        if asked:
+            self._enqueue(lambda: self._write_answers(asked, masks, detail))
 
     # --- on the worker's thread
 
-    def _write_answer(self, answer: Answer, mask: np.ndarray, detail: str) -> None:
-        def fresh() -> bool:
+    def _read_picture(self):
+        if self._session is None:
+            self._session = self.model.read(self.image)
+        return self._session
+
+    def _read_ahead(self) -> None:
+        with suppress(Exception):  # the first answer tries again, and its card says what is wrong
+            self._read_picture()
+
+    def _write_answers(self, asked: list[Answer], masks: list[np.ndarray], detail: str) -> None:
+        def fresh(answer: Answer) -> bool:
             return self._answers.get(answer.region) is answer
 
+        writing = [(answer, mask) for answer, mask in zip(asked, masks, strict=True) if fresh(answer)]
         try:
-            if fresh():
-                pieces = self.model.describe(self.image, [mask], detail=detail, stream=True)
-                self._write((piece for _, piece in pieces), fresh, lambda text: setattr(answer, detail, text))
+            if writing:
+                pieces = self._read_picture().describe([mask for _, mask in writing], detail=detail, stream=True)
+                said = [""] * len(writing)
+                for index, piece in pieces:
+                    if not any(fresh(answer) for answer, _ in writing):
+                        break  # which also stops the model
+                    said[index] += piece
+                    setattr(writing[index][0], detail, said[index].strip())
+                    self._show()
         except Exception as error:
-            setattr(answer, detail, "")  # half a sentence looks like a whole one
-            answer.error, answer.failed = _sentence(error), detail
-        answer.busy.remove(detail)
+            for answer in asked:
+                setattr(answer, detail, "")  # half a sentence looks like a whole one
+                answer.error, answer.failed = _sentence(error), detail
+        for answer in asked:
+            answer.busy.remove(detail)
         self._show()
 
     def _reply(self, exchange: Exchange, regions: dict[int, np.ndarray], about: dict[int, Answer]) -> None:
@@ -229,8 +251,13 @@ class Studio(MaskCanvas):
                 here = {i: number for number, i in there.items()}
                 for message in messages:
                     message["content"] = _renumber(message["content"], there)
-                pieces = self.model.chat(self.image, list(regions.values()), messages, stream=True)
-                self._write(pieces, fresh, lambda text: setattr(exchange, "answer", _renumber(text, here)))
+                text = ""
+                for piece in self._read_picture().chat(list(regions.values()), messages, stream=True):
+                    if not fresh():
+                        break
+                    text += piece
+                    exchange.answer = _renumber(text.strip(), here)
+                    self._show()
             if not fresh():
                 exchange.error = "Stopped, because the regions changed. Ask again."
         except Exception as error:
@@ -239,16 +266,6 @@ class Studio(MaskCanvas):
                 exchange.error += " Or begin a new conversation: this one is sent along with each question."
         exchange.busy = False
         self._show()
-
-    def _write(self, pieces: Iterable[str], fresh: Callable[[], bool], put: Callable[[str], None]) -> None:
-        """Show an answer as it grows; leave it as soon as it is stale, which also stops the model."""
-        text = ""
-        for piece in pieces:
-            if not fresh():
-                break
-            text += piece
-            put(text.strip())
-            self._show()
 
     def _enqueue(self, job: Callable[[], None]) -> None:
         with self._idle:
