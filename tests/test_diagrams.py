@@ -149,3 +149,38 @@ def test_memory_bars_stand_end_to_end_beside_the_card():
 def test_every_way_has_its_bar():
     bars = diagrams.shares({"kind": {str(n): n / 10 for n in range(7)}}).axes[0].patches
     assert [bar.get_width() for bar in bars] == pytest.approx([n / 10 for n in range(7)])
+
+
+def test_computed_counts_positions():
+    text = words(diagrams.computed(prompt=5, new=3))
+    assert "without a cache: 18 positions" in text and "with a cache: 7 positions" in text
+    colours = [patch.get_facecolor()[:3] for patch in diagrams.computed(prompt=5, new=3).axes[0].patches]
+    assert len(colours) == 2 * 18 and colours.count((1.0, 1.0, 1.0)) == 11  # remembered
+    with pytest.raises(ValueError, match="1 or more"):
+        diagrams.computed(prompt=0, new=3)
+
+
+def test_shared_prefix_has_the_beginning_once():
+    rows = [["Describe", "mask"], ["Describe", "mask"], ["What is", "mask"]]
+    text = words(diagrams.shared_prefix(["system", "image"], rows, {"image": 1024}))
+    assert [text.count(piece) for piece in ("system", "image", "mask", "Describe", "1,024")] == [1, 1, 3, 2, 1]
+    with pytest.raises(ValueError, match="no rows"):
+        diagrams.shared_prefix(["image"], [])
+
+
+def test_bars_are_as_long_as_their_values():
+    figure = diagrams.bars({"slow": 3.0, "fast": 0.25}, "time", "{:.2f} s", most=5)
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [3.0, 0.25]
+    assert {"3.00 s", "0.25 s"} <= set(words(figure))
+    assert figure.axes[0].get_xlim()[1] > 5
+    for bad in ({}, {"x": -1}, {"x": float("nan")}):
+        with pytest.raises(ValueError, match="0 or more"):
+            diagrams.bars(bad)
+
+
+def test_verdicts_mark_the_largest_of_each_row():
+    figure = diagrams.verdicts(["region 1", "region 2"], ["a cat", "$x$"], [[0.9, 0.1], [0.2, 0.8]])
+    assert [t.get_text() for t in figure.axes[0].texts if t.get_fontweight() == "bold"] == ["90%", "80%"]
+    figure.savefig(io.BytesIO())
+    with pytest.raises(ValueError, match=r"\(2, 2\)"):
+        diagrams.verdicts(["a"], ["b", "c"], np.ones((2, 2)))

@@ -59,6 +59,18 @@ def areas(masks):
     return masks.sum((1, 2))[:, None]
 
 
+def grown(rows, row):
+    return torch.cat([rows, row.reshape(-1, rows.shape[1])])
+
+
+def attended(query, keys, values):
+    return (keys @ query / 2).softmax(0) @ values
+
+
+def rescaled(x):
+    return x / x.sum()
+
+
 SLIPS = [  # exercise, a wrong answer that people give, a word of the advice
     ("00.1", 3 * (64 + 2), "three times"),
     ("00.1", 64 + 3, "pair"),
@@ -149,6 +161,30 @@ SLIPS = [  # exercise, a wrong answer that people give, a word of the advice
     ("07.4", Stage("x", {"mask_extractor": 3e-4, "llm": 3e-5}, {"parts": 1}, 8), "no kind of record"),
     ("07.4", Stage("x", {"mask_extractor": 3e-4, "llm": 3e-5}, {"part_level": 1, "describe_short": 1}, 8), "three of four"),
     ("07.4", Stage("x", {"mask_extractor": 3e-4, "llm": 3e-5}, {"part_level": 3, "describe_short": 1}, 4), "Batches of 8"),
+    ("08.1", (960, 127), "The sequence grows"),
+    ("08.1", (988, 128), "one too many"),
+    ("08.1", (988, 8), "read, once"),
+    ("08.1", (988, 120), "You have 120"),
+    ("08.1", (980, 127), "You have 980"),
+    ("08.1", 988, "two numbers"),
+    ("08.2", lambda q, k, v, ks, vs: (attended(q, ks, vs), grown(ks, k), grown(vs, v)), "see itself"),
+    ("08.2", lambda q, k, v, ks, vs: (attended(2 * q, grown(ks, k), grown(vs, v)), grown(ks, k), grown(vs, v)), "√d"),
+    ("08.2", lambda q, k, v, ks, vs: (attended(q, grown(ks, k), grown(vs, v)), ks, vs), r"expected \(6, 4\)"),
+    ("08.2", lambda q, k, v, ks, vs: (attended(q, ks, vs), grown(k[None], ks), grown(v[None], vs)), "come first"),
+    ("08.2", lambda q, k, v, ks, vs: (attended(q, ks, vs), grown(ks, v), grown(vs, k)), "should be `key`"),
+    ("08.2", lambda q, k, v, ks, vs: (v, grown(ks, k), grown(vs, v)), "all six positions"),
+    ("08.2", lambda q, k, v, ks, vs: (v, grown(ks.zero_(), k), grown(vs, v)), "have changed"),
+    ("08.2", lambda q, k, v, ks, vs: v, "three things"),
+    ("08.3", lambda layers, w, shared, own, rows: 4 * layers * w * (shared + own) * rows, "five times"),
+    ("08.3", lambda layers, w, shared, own, rows: 2 * layers * w * (shared + own * rows), "Half of it"),
+    ("08.3", lambda layers, w, shared, own, rows: 7, "it is 720; you have 7"),
+    ("08.4", lambda x, p: x * (x > 0.2), "add up to 0.85"),
+    ("08.4", lambda x, p: rescaled(x * (x > 0.4)), "doesn't reach"),
+    ("08.4", lambda x, p: rescaled(x * (x > 0.06)), "one too many"),
+    ("08.4", lambda x, p: rescaled(x.sort(descending=True)[0] * torch.tensor([1, 1, 0, 0])), "sorted"),
+    ("08.4", lambda x, p: x, "keep 0.5 and 0.35"),
+    ("08.4", lambda x, p: rescaled(x * (x > 0.2)), "p = 1 nothing"),
+    ("08.4", lambda x, p: x if p == 1 else rescaled(x * (x > 0.2)), "p = 0.1"),
 ]
 
 
