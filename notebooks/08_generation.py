@@ -528,5 +528,5 @@ diagrams.verdicts([f"region {r}" for r in range(1, 5)], package, scores.softmax(
 # - In Osprey's prompt the picture comes first: **one reading serves every region and every question.**
 # - **Temperature** and **top-p** reshape the next word's probabilities; **score** reads them.
 #
-# **Where it goes next.** All regions of a picture can be answered in one go. But who draws them all? 09 ·
-# SAM turns a click into a mask, and a whole picture into many.
+# **Where it goes next.** All regions of a picture can be answered in one go. But who draws them all? [09 ·
+# SAM](09_sam.ipynb) turns a click into a mask, and a whole picture into many.

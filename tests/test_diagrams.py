@@ -184,3 +184,37 @@ def test_verdicts_mark_the_largest_of_each_row():
     figure.savefig(io.BytesIO())
     with pytest.raises(ValueError, match=r"\(2, 2\)"):
         diagrams.verdicts(["a"], ["b", "c"], np.ones((2, 2)))
+
+
+def test_prompted_shows_masks_clicks_and_boxes():
+    image, mask = np.full((40, 60, 3), 100, np.uint8), np.zeros((40, 60), bool)
+    mask[10:20, 10:30] = True
+    panels = [
+        diagrams.Panel("a click\n$x$", mask, [(15, 12), (50, 30)], [1, 0]),
+        diagrams.Panel("a box", None, box=(5, 6, 25, 36)),
+        diagrams.Panel("nothing", np.zeros_like(mask)),
+    ]
+    figure = diagrams.prompted(image, panels, columns=2)
+    figure.savefig(io.BytesIO())
+    first, second, third = figure.axes[1:]
+    assert [axes.get_title() for axes in figure.axes[1:]] == ["a click\n$x$", "a box", "nothing"]
+    assert [text.get_text() for text in first.texts] == ["+", "−"]
+    assert [tuple(line.get_xydata()[0]) for line in first.lines] == [(15, 12), (50, 30)]
+    shown = first.images[0].get_array()
+    assert np.allclose(shown[mask], 100 / 255) and (shown[~mask] > 0.8).all()  # outside it is pale
+    assert second.patches[0].get_bbox().extents.tolist() == [5, 6, 25, 36]
+    assert third.get_ylim() == (40, 0)
+    with pytest.raises(ValueError, match="no panels"):
+        diagrams.prompted(image, [])
+
+
+def test_sam_flow_and_scatter():
+    image, mask = np.zeros((32, 32, 3), np.uint8), np.eye(32, dtype=bool)
+    panels = [diagrams.Panel(name, mask, [(4, 5)]) for name in ("a wheel", "wheels", "a train")]
+    text = words(diagrams.sam_flow(image, np.random.default_rng(0).normal(size=(6, 8, 8)), panels))
+    assert {"a wheel", "wheels", "a train", "a click"} <= set(text)
+    figure = diagrams.scatter([0.1, 0.5], [0.2, 0.9], "guess", "truth")
+    assert figure.axes[0].collections[0].get_offsets().tolist() == [[0.1, 0.2], [0.5, 0.9]]
+    assert figure.axes[0].get_xlabel() == "guess" and figure.axes[0].get_ylabel() == "truth"
+    with pytest.raises(ValueError, match="pairs"):
+        diagrams.scatter([1], [], "a", "b")

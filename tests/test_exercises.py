@@ -71,6 +71,11 @@ def rescaled(x):
     return x / x.sum()
 
 
+def waves(places, gaussian):
+    angles = 2 * torch.pi * places @ gaussian
+    return torch.cat([angles.sin(), angles.cos()], -1)
+
+
 SLIPS = [  # exercise, a wrong answer that people give, a word of the advice
     ("00.1", 3 * (64 + 2), "three times"),
     ("00.1", 64 + 3, "pair"),
@@ -185,6 +190,24 @@ SLIPS = [  # exercise, a wrong answer that people give, a word of the advice
     ("08.4", lambda x, p: x, "keep 0.5 and 0.35"),
     ("08.4", lambda x, p: rescaled(x * (x > 0.2)), "p = 1 nothing"),
     ("08.4", lambda x, p: x if p == 1 else rescaled(x * (x > 0.2)), "p = 0.1"),
+    ("09.1", lambda x, side, g: waves(2 * x / side - 1, g), "The half"),
+    ("09.1", lambda x, side, g: waves((x + 0.5) / side, g), "from 0 to 1"),
+    ("09.1", lambda x, side, g: waves((2 * (x + 0.5) / side - 1) / 2 / torch.pi, g), "2π is missing"),
+    ("09.1", lambda x, side, g: waves(2 * (x + 0.5) / side - 1, g).roll(3, 1), "cosines come first"),
+    ("09.1", lambda x, side, g: waves(x, g), "Other numbers"),
+    ("09.1", lambda x, side, g: x, r"expected \(2, 6\)"),
+    ("09.2", lambda mask, target: (1, 1, 1), "Most of what is wrong is missing"),
+    ("09.2", lambda mask, target: (3, 6, 1), "swapped"),
+    ("09.2", lambda mask, target: (6, 3, 0), "label should be 1"),
+    ("09.2", lambda mask, target: (6, 3, 1), "Most of what is wrong is too many"),
+    ("09.2", lambda mask, target: (6, 3, 2), "The label is 2"),
+    ("09.2", lambda mask, target: (3, 14, 1), "outside of a picture"),
+    ("09.2", lambda mask, target: (3, 14), "three numbers"),
+    ("09.3", lambda masks, limit: [0, 2], "Mask 3 is gone"),
+    ("09.3", lambda masks, limit: [1, 3, 4], "first is the better"),
+    ("09.3", lambda masks, limit: range(5), "All are kept"),
+    ("09.3", lambda masks, limit: [0], r"Expected masks 0, 2 and 3; you have \[0\]"),
+    ("09.3", lambda masks, limit: [0, 2, 3] if len(masks) == 5 else [0], "what was dropped drops nothing"),
 ]
 
 

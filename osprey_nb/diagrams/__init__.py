@@ -7,6 +7,7 @@
     stages    stages_figure, memory_figure         what a stage trains, and what that costs        (07)
     training  training_figure, runs_figure, rates  a training run, several runs                    (07)
     generation  computed, shared_prefix, bars …    what an answer computes, keeps and costs        (08)
+    segmenting  Panel, prompted, sam_flow          clicks, boxes and the masks that they give      (09)
 
 One colour for one thing, everywhere: image tokens blue, mask token orange, spatial token green, text grey.
 """
@@ -15,12 +16,14 @@ from .arrays import curve, heatmaps, number_grids, principal_colours, pyramid, s
 from .codecs import outline, pointing, polygons, runs
 from .generation import bars, computed, shared_prefix, verdicts
 from .model import extractor, pipeline, question
+from .segmenting import Panel, prompted, sam_flow, scatter
 from .stages import memory_figure, stages_figure
 from .tokens import batch, instruction, token_strip
 from .training import rates, runs_figure, smoothed, training_figure
 
 __all__ = [
-    "bars", "batch", "computed", "curve", "extractor", "heatmaps", "instruction", "memory_figure", "number_grids", "outline",
-    "pipeline", "pointing", "polygons", "principal_colours", "pyramid", "question", "rates", "runs", "runs_figure",
-    "shared_prefix", "shares", "smoothed", "stages_figure", "token_strip", "training_figure", "verdicts",
+    "Panel", "bars", "batch", "computed", "curve", "extractor", "heatmaps", "instruction", "memory_figure", "number_grids",
+    "outline", "pipeline", "pointing", "polygons", "principal_colours", "prompted", "pyramid", "question", "rates", "runs",
+    "runs_figure", "sam_flow", "scatter", "shared_prefix", "shares", "smoothed", "stages_figure", "token_strip",
+    "training_figure", "verdicts",
 ]  # fmt: skip
