@@ -192,8 +192,8 @@ by_hand = torch.einsum("mc,chw->mhw", vectors, kept["places"])
 diagrams.heatmaps(*zip(LEVELS, by_hand, strict=True), cmap="RdBu")
 
 # %% [markdown]
-# By a dot product: the bluer, the larger, and above 0 it is inside. *The mask is a question that each place answers for itself.* Compare it
-# with what SAM gave:
+# By a dot product: the bluer, the larger, and above 0 it is inside. *The mask is a question that each place
+# answers for itself.* Compare it with what SAM gave:
 
 # %%
 torch.testing.assert_close(by_hand, torch.from_numpy(logits), atol=1e-4, rtol=1e-4)
