@@ -10,6 +10,7 @@ are the released ones. `classic` has learnt nothing: superpixels, merged by colo
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -85,8 +86,8 @@ def sam_of(tensors: Mapping[str, torch.Tensor], name: str = "the weights") -> Sa
     try:
         sam.load_state_dict({key: value.float() for key, value in tensors.items()})
     except RuntimeError as error:
-        first = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
-        raise ValueError(f"{name} does not fit the SAM of its width: {first} Is it a file of the first SAM?") from error
+        first = textwrap.shorten(str(error).partition("\n")[2], 200)
+        raise ValueError(f"{name} does not fit the SAM of its width ({first}). Is it a file of the first SAM?") from error
     return sam.eval()
 
 
