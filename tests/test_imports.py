@@ -15,7 +15,7 @@ ORDER = (
     ("data", "viz", "diagrams", "segment"),
     ("processor", "generate"),
     ("model",),
-    ("checkpoint", "doctor", "everything"),
+    ("checkpoint", "doctor", "everything", "familiar"),
     ("evaluate",),
     ("train", "exercises"),
     ("widgets",),

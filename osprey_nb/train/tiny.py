@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from ..config import OspreyConfig
 from ..data.scenes import Scene
+from ..familiar import LEAST, fit_familiar
 from ..model import Osprey
 from ..processor import OspreyProcessor
 from .augment import roughen
@@ -41,6 +42,7 @@ from .world import render_scenes
 RECIPE_MINUTES = 25
 SCENES_PER_MINUTE, MOST_SCENES = 240, 24_000  # of a core; drawing them takes a tenth of the time
 BRIDGE_SCENES = 1500
+FAMILIAR_SCENES = 2000  # enough for what pictures have in common
 WORD_STD = 0.1  # at 0.02 the sum of words at a region drowns in what the layers add, and the LM takes far longer to find it
 REST_MINUTES = {"cpu": 0.8, "cuda": 0.25}  # the bridge, and saving
 LEAST_SHARE = 0.02  # of the recipe's minutes: below this some stage would not make a step
@@ -145,7 +147,10 @@ def train_tiny(
     model.half().save_pretrained(out)
     (out / RECORD).write_text(json.dumps(record, indent=1) + "\n")
     shutil.rmtree(checkpoints.folder)
-    return Osprey.from_pretrained(out)
+    model = Osprey.from_pretrained(out)
+    if count >= LEAST:
+        fit_familiar(model, [scene.image for scene in scenes[:FAMILIAR_SCENES]]).save(out)
+    return model
 
 
 def recipe(model: Osprey, scenes: list[Scene], seed: int) -> Iterator[Phase]:
