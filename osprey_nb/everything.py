@@ -47,13 +47,17 @@ class Described:
         """A line for each region, below the one that it lies in: a small tree."""
         return "\n".join(self.lines()) or "nothing was found"
 
+    def depths(self) -> list[int]:
+        """In how many regions each lies."""
+        depths: list[int] = []
+        for parent in self.parents:
+            depths.append(0 if parent is None else depths[parent] + 1)
+        return depths
+
     def lines(self) -> list[str]:
         """The texts, moved to the right by how deep they lie."""
-        lines, depths = [], []
-        for text, parent in zip(self.texts, self.parents, strict=True):
-            depths.append(0 if parent is None else depths[parent] + 1)
-            lines.append(("   " * (depths[-1] - 1) + "└─ " if depths[-1] else "") + text)
-        return lines
+        pairs = zip(self.texts, self.depths(), strict=True)
+        return [("   " * (depth - 1) + "└─ " if depth else "") + text for text, depth in pairs]
 
     def figure(self, title: str | None = None):
         """The picture with all regions numbered and outlined, and the tree of texts beside it."""

@@ -166,6 +166,12 @@ class ImageSession:
         scores = torch.cat([part for _, part in self._in_chunks(self._scored, list(ids), masks, 0, list(labels))])
         return scores.view(len(regions), len(candidates))
 
+    @property
+    def features(self) -> list[Tensor]:
+        """The picture's four levels, 1×C×H×W each."""
+        self.prefill()
+        return self._features
+
     @torch.inference_mode()
     def prefill(self) -> None:
         """Encode the picture and let the LLM read all that stands before a question. Does nothing the second time."""

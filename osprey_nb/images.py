@@ -8,6 +8,7 @@ to do. Grey and palette pictures become RGB, as nothing is lost; of an animation
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Sequence
@@ -28,11 +29,11 @@ MODES = ("RGB", "L", "P", "1")
 
 
 def load_image(
-    source: Image.Image | np.ndarray | str | os.PathLike, max_pixels: int = MAX_PIXELS
+    source: Image.Image | np.ndarray | str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
     """An upright RGB picture; an EXIF rotation is applied once and then forgotten.
 
-    `source` is a path, a PIL image, or an H×W×3 (or H×W, grey) uint8 array. Raises FileNotFoundError for a
+    `source` is a path, the bytes of a file, a PIL image, or an H×W×3 (or H×W, grey) uint8 array. Raises FileNotFoundError for a
     missing file, TypeError for a wrong kind of object or dtype, and ValueError for a picture that is
     truncated, too large (more than `max_pixels`, checked before decoding), very elongated, CMYK, transparent,
     or not a picture at all.
@@ -43,6 +44,8 @@ def load_image(
         return _from_pil(source, "the picture", max_pixels)
     if isinstance(source, (str, os.PathLike)):
         return _from_path(Path(source), max_pixels)
+    if isinstance(source, bytes):
+        return _from_file(io.BytesIO(source), "the file", max_pixels)
     raise TypeError(
         f"got {type(source).__name__} for the image; give a path, a PIL image, or an H×W×3 uint8 array"
     )
@@ -78,23 +81,27 @@ def _from_path(path: Path, max_pixels: int) -> Image.Image:
         raise FileNotFoundError(f"no image at {path}; give the path of a file on this machine")
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the path of one image in it")
+    return _from_file(path, str(path), max_pixels)
+
+
+def _from_file(file: Path | io.BytesIO, name: str, max_pixels: int) -> Image.Image:
     try:
         with warnings.catch_warnings():
             # Pillow warns of a huge picture; our own limit, below, speaks for both.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            opened = Image.open(path, formats=FORMATS)
+            opened = Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise ValueError(
-            f"{path} has more pixels than Pillow opens safely ({error}); the limit here is {max_pixels:,} "
+            f"{name} has more pixels than Pillow opens safely ({error}); the limit here is {max_pixels:,} "
             f"pixels: shrink the picture first"
         ) from error
     except Exception as error:  # a damaged header can make a decoder raise nearly anything
         raise ValueError(
-            f"{path} is no image that can be read, or damaged from its first bytes ({type(error).__name__}); "
+            f"{name} is no image that can be read, or damaged from its first bytes ({type(error).__name__}); "
             f"the formats read are {', '.join(FORMATS)}"
         ) from error
     with opened:
-        return _from_pil(opened, str(path), max_pixels)
+        return _from_pil(opened, name, max_pixels)
 
 
 def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Image.Image:

@@ -17,7 +17,10 @@ window.mount = async ({ esm, css, state, bytes, silent }) => {
     },
     on: (event, listener) => (listeners[event] ??= []).push(listener),
     off(event, listener) { listeners[event] = (listeners[event] ?? []).filter((other) => other !== listener); },
-    send: (content) => window.messages.push(content),
+    send(content, _callbacks, buffers) {
+      window.messages.push(content);
+      window.files = buffers;
+    },
     save_changes() {
       if (state._drawing === lastSaved) return;
       lastSaved = state._drawing;
@@ -30,6 +33,8 @@ window.mount = async ({ esm, css, state, bytes, silent }) => {
   window.model = model;
   window.fromPython = (name, value) => {
     if (name === "_drawing") value = { seq: value.seq, runs: toView(value.runs) };
+    if (name === "_candidates") value = { ...value, items: value.items.map((item) => ({ ...item, runs: toView(item.runs) })) };
+    if (name === "_image") value = toView(value);
     model.set(name, value);
   };
   const style = document.createElement("style");

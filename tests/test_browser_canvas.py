@@ -15,7 +15,7 @@ from osprey_nb.widgets.canvas import MaskCanvas, decode_runs
 from osprey_nb.widgets.studio import Studio
 
 PAGE = Path(__file__).parent / "page.js"
-LOCAL = {"_esm", "_css", "_image", "_drawing", "layout", "tooltip", "tabbable"}
+LOCAL = {"_esm", "_css", "_image", "_drawing", "_candidates", "layout", "tooltip", "tabbable"}
 
 
 class Page:
@@ -34,6 +34,7 @@ class Page:
         self.page.add_script_tag(path=PAGE)
         state = {key: value for key, value in widget.get_state().items() if key not in LOCAL}
         state = {key: value for key, value in state.items() if not key.startswith(("_view", "_model", "_dom"))}
+        state["_candidates"] = {"id": 0, "items": []}
         state["_drawing"] = {"seq": widget._drawing["seq"]}
         data = {"image": widget._image, "runs": widget._drawing["runs"]}
         if not widget._base64:
@@ -509,7 +510,7 @@ def test_what_the_studio_sends_to_python(show):
     assert messages == [{"kind": "detail", "region": 1}, {"kind": "ask", "text": "<region1> bigger than 5?"}]
     assert page.get("region-1").get_attribute("aria-pressed") == "true"
     for content in messages:
-        studio._asked(None, content, [])
+        studio._message(None, content, [])
     studio.wait(20)
     assert [turn["role"] for turn in studio.conversation] == ["user", "assistant"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from playwright._impl._driver import compute_driver_executable
 
-from osprey_nb.widgets.canvas import MaskCanvas, bundle, decode_runs, encode_runs
+from osprey_nb.widgets.canvas import CANVAS_FILES, MaskCanvas, bundle, decode_runs, encode_runs
 
 H, W = 40, 60
 
@@ -173,7 +173,7 @@ def test_a_reader_without_a_kernel_sees_a_picture(canvas):
 
 
 def test_the_module_is_one_file_without_imports():
-    esm = bundle("dom.js", "geometry.mjs", "store.js", "screen.js", "canvas.js")
-    assert "\nimport " not in esm and esm.count("\nexport ") == 2  # mountCanvas and the widget
+    esm = bundle(*CANVAS_FILES)
+    assert "\nimport " not in esm and esm.count("\nexport ") == 3  # mountCanvas, followPicture and the widget
     assert "http://" not in esm.replace("http://www.w3.org/2000/svg", "") and "https://" not in esm
     assert "innerHTML" not in esm

@@ -143,14 +143,14 @@ def test_a_picture_that_cannot_be_read_is_tried_again(model):
     draw(studio, r1=LEFT)
     studio.wait(SECONDS)
     assert studio.answers == {1: {"error": "RuntimeError: out of memory"}}
-    studio._asked(None, {"kind": "describe", "region": 1}, [])
+    studio._message(None, {"kind": "describe", "region": 1}, [])
     studio.wait(SECONDS)
     assert studio.answers == {1: {"short": "short of columns 2 to 14"}}
 
 
 def test_detail_on_request(studio):
     studio.set_masks([LEFT])
-    studio._asked(None, {"kind": "detail", "region": 1}, [])
+    studio._message(None, {"kind": "detail", "region": 1}, [])
     studio.wait(SECONDS)
     assert studio.answers[1]["detailed"] == "detailed of columns 2 to 14"
     with pytest.raises(ValueError, match="no region 3; drawn: 1"):
@@ -187,7 +187,7 @@ def test_an_error_appears_in_the_panel_and_the_next_stroke_works(studio, model, 
     assert studio.answers == {1: {"error": words}}
     assert studio._panel["regions"][0]["busy"] == []
     model.fail = None
-    studio._asked(None, {"kind": "describe", "region": 1}, [])  # "Try again"
+    studio._message(None, {"kind": "describe", "region": 1}, [])  # "Try again"
     draw(studio, r1=LEFT, r2=RIGHT)
     studio.wait(SECONDS)
     assert studio.answers == {1: {"short": "short of columns 2 to 14"}, 2: {"short": "short of columns 40 to 54"}}
@@ -282,7 +282,7 @@ def test_a_question_about_regions_that_change_stops(studio, model):
 def test_a_wrong_request_is_shown(studio, content, words):
     draw(studio, r1=LEFT)
     studio.wait(SECONDS)
-    studio._asked(None, content, [])
+    studio._message(None, content, [])
     said = [exchange["error"] for exchange in studio._panel["talk"]] + [studio._notice]
     assert any(words in text.replace("There is", "there is") for text in said)
     assert studio.conversation == []
@@ -300,12 +300,12 @@ def test_one_thread_and_only_while_there_is_work(studio, model):
     for region in (LEFT, RIGHT, LEFT):
         draw(studio, r1=region, r2=MIDDLE)
     assert sum(thread.name == "osprey-studio" for thread in threading.enumerate()) == 1
-    worker = studio._worker
+    thread = studio._worker._thread
     for _ in range(60):
         model.gate.release()
     studio.wait(SECONDS)
-    worker.join(SECONDS)
-    assert not worker.is_alive() and studio._worker is None
+    thread.join(SECONDS)
+    assert not thread.is_alive() and studio._worker._thread is None
 
 
 def test_the_banner_says_what_the_model_was_trained_on(model):
@@ -344,7 +344,7 @@ def test_trying_again_repeats_what_failed(studio, model):
     (card,) = studio._panel["regions"]
     assert (card["short"], card["detailed"], card["failed"]) == ("short of columns 2 to 14", "", "detailed")
     model.fail = None
-    studio._asked(None, {"kind": "describe", "region": 1, "detail": card["failed"]}, [])
+    studio._message(None, {"kind": "describe", "region": 1, "detail": card["failed"]}, [])
     studio.wait(SECONDS)
     assert studio.answers[1] == {"short": "short of columns 2 to 14", "detailed": "detailed of columns 2 to 14"}
 

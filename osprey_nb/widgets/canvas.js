@@ -3,7 +3,9 @@
 // `mountCanvas` builds one view: toolbar, stage, region bar, status line.
 // A stroke touches the label map and the overlay only. When it ends, the map goes to Python, once.
 
+import { candidateBar, Clicks } from "./clicks.js";
 import { element, icon, regionStyle } from "./dom.js";
+import { helpCard, openButton, saveJson, savePng } from "./extras.js";
 import { boxSpans, brushSpans, holeSpans, polygonSpans } from "./geometry.mjs";
 import { Screen } from "./screen.js";
 import { Store } from "./store.js";
@@ -15,13 +17,14 @@ const TOOLS = [
   ["erase", "Eraser", "E", "Drag to erase"],
   ["box", "Box (rectangle)", "R", "Drag from corner to corner"],
   ["polygon", "Polygon and lasso", "P", "Click corners, or drag a lasso; Enter or the first corner closes, Esc cancels"],
+  ["point", "Click for the segmenter", "S", "Click on a thing, or drag a box around it; Shift and click: not this"],
 ];
 
 /**
  * One view of the canvas inside `host`, as wide as `room` less `inset` CSS pixels allows. Returns a function that
  * takes it down.
  */
-export function mountCanvas(model, store, host, room, inset) {
+export function mountCanvas(model, store, clicks, host, room, inset) {
   const { width, height } = store;
   const colours = model.get("_colours");
   const largest = Math.max(2, Math.round(Math.max(width, height) / 3));
@@ -32,6 +35,7 @@ export function mountCanvas(model, store, host, room, inset) {
   let draft = null; // an open box or polygon: {a, b} or {points, dragging}
   let last = null; // the last point of a brush stroke
   let pan = null;
+  let pressed = null; // where the tool for clicks went down, before it is known whether it is a click or a box
   let pointer = null; // where the mouse is, or where the arrow keys put the point, in image pixels
   let held = null; // the finger, pen or mouse button that draws; a palm beside it does nothing
   let spaceDown = false;
@@ -48,6 +52,11 @@ export function mountCanvas(model, store, host, room, inset) {
   const redoButton = button("redo", "Redo", "Ctrl+Shift+Z", () => store.step("redo"));
   const fillButton = button("fill", "Fill the holes of this region", "F", () => fillHoles());
   const clearButton = button("clear", "Clear this region", "Del", () => store.stroke(store.all(), 0, store.region));
+  const shapeGroup = element("span", { class: "osprey-group" }, addButton, cutButton);
+  const invertButton = button("invert", "Invert this region", "I", () => store.invert(store.region));
+  const help = helpCard(() => focus());
+  const helpButton = button("help", "Keys", "?", () => help.toggle());
+  const candidates = candidateBar(clicks, () => focus());
   const clearAll = element("button", {
     type: "button", class: "osprey-button osprey-text", text: "Clear all", title: "Clear all regions (can be undone)",
     "data-testid": "tool-clear-all", onclick: () => { store.stroke(store.all(), 0); focus(); },
@@ -73,31 +82,47 @@ export function mountCanvas(model, store, host, room, inset) {
     type: "button", class: "osprey-chip", style: regionStyle(colours[i]), text: String(i + 1),
     "data-testid": `region-${i + 1}`, onclick: () => store.select(i + 1),
   }));
+  const nameInput = element("input", {
+    type: "text", class: "osprey-box osprey-name", maxlength: 60, "data-testid": "name", placeholder: "name it",
+    onchange: () => store.rename(store.region, nameInput.value.trim()), onkeydown: (event) => {
+      event.stopPropagation(); // letters are text here, no shortcuts
+      if (event.key === "Enter") focus();
+    },
+  });
+  const textButton = (name, text, title, act) => element("button", {
+    type: "button", class: "osprey-button osprey-text", text, title, "data-testid": name, onclick: act,
+  });
   const stage = element("div", {
     class: "osprey-stage", "data-testid": "stage", role: "application", tabindex: 0,
     "aria-label": `Drawing area, ${width} by ${height} pixels. Arrows move the point, Enter draws at it. `
-      + "B brush, E eraser, R box, P polygon, 1 to 9 regions.",
+      + "B brush, E eraser, R box, P polygon, S clicks, 1 to 9 regions, ? all keys.",
   });
   const title = element("div", { class: "osprey-title" });
   const hint = element("span", { class: "osprey-hint" });
   const saved = element("span", { class: "osprey-saved", role: "status", "data-testid": "status" });
   const notice = element("div", { class: "osprey-notice", role: "alert", "data-testid": "notice" });
   const root = element("div", { class: "osprey-canvas", "data-lm-suppress-shortcuts": "true" },
-    element("div", { class: "osprey-head" }, title, hint),
+    element("div", { class: "osprey-head" }, title, hint, element("span", { class: "osprey-end" }, helpButton)),
+    help.node,
     element("div", { class: "osprey-bar", role: "toolbar", "aria-label": "Drawing tools" },
       element("span", { class: "osprey-group" }, ...Object.values(toolButtons)),
-      element("span", { class: "osprey-group" }, addButton, cutButton),
-      sizeField,
-      element("span", { class: "osprey-group osprey-end" }, undoButton, redoButton, fillButton, clearButton)),
+      shapeGroup, sizeField,
+      element("span", { class: "osprey-group osprey-end" }, undoButton, redoButton, fillButton, invertButton, clearButton)),
     stage,
+    candidates.node,
     element("div", { class: "osprey-bar osprey-below" },
       element("span", { class: "osprey-group osprey-legend", role: "group", "aria-label": "Regions" }, ...chips),
+      nameInput,
       element("span", { class: "osprey-group osprey-end" }, clearAll)),
     notice,
     element("div", { class: "osprey-bar osprey-foot" },
       element("label", { class: "osprey-field", title: "Opacity of the regions" }, "Opacity", opacityInput),
       element("span", { class: "osprey-group" },
         zoomButton("−", "Zoom out  (−)", 1 / 1.5), zoomText, zoomButton("+", "Zoom in  (+, or Ctrl and wheel)", 1.5)),
+      element("span", { class: "osprey-group" },
+        ...openButton(model, "Open", "open", ".json,.png"),
+        textButton("save-json", "Save JSON", "Save the regions as COCO JSON, also when the kernel is gone", () => saveJson(store)),
+        textButton("save-png", "PNG", "Save the label map as PNG, also when the kernel is gone", () => savePng(store))),
       element("span", { class: "osprey-group osprey-end" }, saved)));
   host.append(root);
   const screen = new Screen(model, store, stage, refresh);
@@ -114,19 +139,20 @@ export function mountCanvas(model, store, host, room, inset) {
     const shaped = tool === "box" || tool === "polygon";
     addButton.setAttribute("aria-pressed", String(shaped && !cutting));
     cutButton.setAttribute("aria-pressed", String(shaped && cutting));
-    addButton.disabled = cutButton.disabled = !shaped;
-    sizeField.classList.toggle("osprey-off", shaped);
-    sizeInput.disabled = shaped;
+    shapeGroup.hidden = !shaped; // each tool has its own settings in this place
+    sizeField.hidden = !sizes[tool];
+    toolButtons.point.hidden = !model.get("_clicks");
     sizeInput.value = sizes[tool] ?? sizeInput.value;
     sizeText.textContent = `${sizeInput.value} px`;
-    undoButton.disabled = !store.history.done.length && !draft?.points;
+    undoButton.disabled = !store.history.done.length && !draft?.points && !clicks.open;
     redoButton.disabled = !store.history.undone.length;
     clearButton.disabled = fillButton.disabled = !store.counts[store.region];
     clearAll.disabled = store.counts.slice(1).every((count) => !count);
     zoomText.textContent = `${Math.round(screen.view.zoom * 100)} %`;
     chips.forEach((chip, i) => {
       const count = store.counts[i + 1];
-      const label = `Region ${i + 1}: ${count ? `${count.toLocaleString("en")} pixels` : "empty"}  (key ${i + 1})`;
+      const name = store.names[i] ? ` “${store.names[i]}”` : "";
+      const label = `Region ${i + 1}${name}: ${count ? `${count.toLocaleString("en")} pixels` : "empty"}  (key ${i + 1})`;
       chip.classList.toggle("osprey-filled", count > 0);
       chip.setAttribute("aria-pressed", String(store.region === i + 1));
       chip.setAttribute("aria-label", label);
@@ -136,9 +162,14 @@ export function mountCanvas(model, store, host, room, inset) {
     hint.textContent = shaped ? `${words}${cutting ? " · cuts" : ` · region ${store.region}`}`
       : tool === "brush" ? `${words} region ${store.region}` : words;
     const waiting = model.get("_saved") < store.seq;
-    say(saved, waiting ? "Sending to Python …" : store.seq ? "Saved in Python" : "Ready");
+    say(saved, store.unanswered ? "Python does not answer. Save keeps the drawing."
+      : waiting ? "Sending to Python …" : store.seq ? "Saved in Python" : "Ready");
     saved.dataset.seq = store.seq;
-    saved.dataset.state = waiting ? "sending" : "saved";
+    saved.dataset.state = store.unanswered ? "lost" : waiting ? "sending" : "saved";
+    if (document.activeElement !== nameInput) nameInput.value = store.names[store.region - 1];
+    nameInput.setAttribute("aria-label", `Name of region ${store.region}`);
+    nameInput.title = `Name of region ${store.region}; its place in a prompt is <region${store.region}>`;
+    candidates.refresh();
     say(title, model.get("title"));
     say(notice, model.get("_notice"));
     notice.hidden = !notice.textContent;
@@ -153,11 +184,13 @@ export function mountCanvas(model, store, host, room, inset) {
   /** Text for screen readers, written only when it changed, or it would be read out with every frame. */
   function say(node, text) { if (node.textContent !== text) node.textContent = text; }
 
-  function drawGuides() { screen.guide(draft, pointer, sizes[tool]); }
+  function drawGuides() { screen.guide(draft, pointer, sizes[tool], clicks); }
 
   // ---- what the person can do
   function setTool(name) {
+    if (name === "point" && !model.get("_clicks")) return;
     if (name !== tool) closeDraft(); // an open polygon is kept, not wiped
+    if (name !== "point" && tool === "point" && clicks.open) clicks.cancel();
     tool = name;
     refresh();
   }
@@ -173,7 +206,9 @@ export function mountCanvas(model, store, host, room, inset) {
   function closeDraft() {
     const closing = draft;
     draft = null;
-    if (closing?.points?.length >= 3) fill(polygonSpans(closing.points, width, height));
+    if (tool === "point") {
+      if (closing) clicks.setBox(closing.a, closing.b);
+    } else if (closing?.points?.length >= 3) fill(polygonSpans(closing.points, width, height));
     else if (closing?.a) fill(boxSpans(closing.a, closing.b, width, height));
     refresh();
   }
@@ -183,7 +218,8 @@ export function mountCanvas(model, store, host, room, inset) {
       draft.points.pop();
       if (!draft.points.length) draft = null;
       refresh();
-    } else store.step("undo");
+    } else if (clicks.points.length || clicks.box) clicks.back();
+    else store.step("undo");
   }
 
   function stamp(to) {
@@ -194,20 +230,22 @@ export function mountCanvas(model, store, host, room, inset) {
   function onDown(event) {
     if (!event.isPrimary || held !== null) return;
     const panning = event.button === 1 || (event.button === 0 && spaceDown);
-    if (event.button !== 0 && !panning) return; // a right click opens the menu and draws nothing
+    const not = tool === "point" && (event.button === 2 || event.shiftKey);
+    if (event.button !== 0 && !panning && !not) return; // a right click opens the menu and draws nothing
     event.preventDefault();
     focus(); // or the notebook gets the keys
     stage.setPointerCapture(event.pointerId);
     held = event.pointerId;
     if (panning) pan = { x: event.clientX, y: event.clientY, view: screen.view };
-    else press(screen.point(event));
+    else press(screen.point(event), not ? 0 : 1);
     refresh();
   }
 
-  /** The tool touches the picture at a point. */
-  function press(point) {
+  /** The tool touches the picture at a point; `label` is 0 for a click that says "not this". */
+  function press(point, label = 1) {
     pointer = point;
-    if (tool === "box") draft = { a: point, b: point };
+    if (tool === "point") pressed = { at: point, label };
+    else if (tool === "box") draft = { a: point, b: point };
     else if (tool === "polygon") {
       if (draft && draft.points.length >= 3 && screen.near(point, draft.points[0], 9)) { closeDraft(); return; }
       draft ??= { points: [] };
@@ -227,7 +265,9 @@ export function mountCanvas(model, store, host, room, inset) {
       const [dx, dy] = [event.clientX - pan.x, event.clientY - pan.y].map((d) => d / screen.scale());
       screen.show({ zoom: pan.view.zoom, x: pan.view.x - dx, y: pan.view.y - dy });
     } else if (draft?.a) draft.b = pointer;
-    else if (draft?.from && (draft.dragging || !screen.near(pointer, draft.from.at, 5))) {
+    else if (pressed) {
+      if (pressed.label && !screen.near(pointer, pressed.at, 6)) draft = { a: pressed.at, b: pointer }; // a drag is a box
+    } else if (draft?.from && (draft.dragging || !screen.near(pointer, draft.from.at, 5))) {
       draft.dragging = true; // a drag draws a lasso
       draft.points.push(pointer);
     } else if (last) {
@@ -247,8 +287,11 @@ export function mountCanvas(model, store, host, room, inset) {
 
   /** The tool leaves the picture. */
   function release() {
+    const click = pressed;
+    pressed = null;
     if (last) { last = null; store.end(); }
     else if (draft?.a) closeDraft();
+    else if (click) clicks.add(click.at, click.label);
     else if (draft) {
       const lasso = draft.dragging && draft.from?.alone;
       draft.dragging = false;
@@ -267,7 +310,8 @@ export function mountCanvas(model, store, host, room, inset) {
   }
 
   function enter() {
-    if (draft?.a || (draft?.points && screen.near(pointer, draft.points.at(-1), 2))) closeDraft();
+    if (tool === "point" && clicks.items.length) clicks.take();
+    else if (draft?.a || (draft?.points && screen.near(pointer, draft.points.at(-1), 2))) closeDraft();
     else {
       press(pointer ?? [width / 2, height / 2]);
       if (tool !== "box") release();
@@ -275,7 +319,9 @@ export function mountCanvas(model, store, host, room, inset) {
   }
 
   function escape() {
-    if (last) { last = null; store.cancel(); } else if (draft) draft = null;
+    if (help.open) help.toggle(false);
+    else if (last) { last = null; store.cancel(); } else if (draft || pressed) draft = pressed = null;
+    else if (clicks.open || clicks.error) clicks.cancel();
     else return false;
     refresh();
     return true;
@@ -292,6 +338,8 @@ export function mountCanvas(model, store, host, room, inset) {
     else if (named) setTool(named[0]);
     else if (key === "x") setCutting(!cutting);
     else if (key === "f") fillHoles();
+    else if (key === "i") store.invert(store.region);
+    else if (event.key === "?") help.toggle();
     else if (key === "[" || key === "]") {
       const step = Math.max(1, Math.round((sizes[tool] ?? 0) * 0.15));
       setSize((sizes[tool] ?? 0) + (key === "]" ? step : -step));
@@ -314,6 +362,7 @@ export function mountCanvas(model, store, host, room, inset) {
   stage.addEventListener("pointermove", onMove);
   stage.addEventListener("pointerup", onUp);
   stage.addEventListener("pointercancel", onUp);
+  stage.addEventListener("contextmenu", (event) => { if (tool === "point") event.preventDefault(); });
   stage.addEventListener("pointerleave", () => { if (held === null && !draft) { pointer = null; drawGuides(); } });
   stage.addEventListener("dblclick", () => { if (draft?.points) closeDraft(); });
   stage.addEventListener("wheel", (event) => {
@@ -356,16 +405,25 @@ export function mountCanvas(model, store, host, room, inset) {
   };
 }
 
+/** A view that is built anew when the picture changes: `build` mounts it and returns what takes it down. */
+export function followPicture(model, build) {
+  let unmount = build();
+  const again = () => { unmount(); unmount = build(); };
+  model.on("change:_generation", again);
+  return () => { model.off("change:_generation", again); unmount(); };
+}
+
 /** anywidget calls this once per widget, then `render` once per view: the views share one store. */
 export default () => {
   let store = null;
+  let clicks = null;
   return {
-    initialize({ model }) { store = new Store(model); },
+    initialize({ model }) { store = new Store(model); clicks = new Clicks(model, store); },
     render({ model, el }) {
       const frame = element("div", { class: "osprey-frame" });
       const outer = element("div", { class: "osprey" }, frame);
       el.append(outer);
-      return mountCanvas(model, store, frame, outer, 38);
+      return followPicture(model, () => mountCanvas(model, store, clicks, frame, outer, 38));
     },
   };
 };

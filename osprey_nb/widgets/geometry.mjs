@@ -120,6 +120,37 @@ export function holeSpans(labels, width, height, region) {
   return spans;
 }
 
+/** COCO's form of a label map: one annotation a region, its mask as run lengths down the columns, bare pixels first. */
+export function cocoOf(labels, width, height, names) {
+  const annotations = [];
+  const categories = [];
+  for (let region = 1; region <= MAX_REGIONS; region++) {
+    const box = regionBox(labels, width, height, region);
+    if (!box) continue;
+    const counts = [];
+    let inside = false;
+    let run = 0;
+    let area = 0;
+    for (let x = 0; x < width; x++) {
+      for (let y = 0; y < height; y++) {
+        const now = labels[y * width + x] === region;
+        if (now !== inside) { counts.push(run); run = 0; inside = now; }
+        run++;
+        area += now;
+      }
+    }
+    counts.push(run);
+    const name = names[region - 1] || `region ${region}`;
+    let category = categories.findIndex((each) => each.name === name) + 1;
+    if (!category) category = categories.push({ id: categories.length + 1, name });
+    annotations.push({
+      id: region, image_id: 1, category_id: category, name, iscrowd: 0, area,
+      segmentation: { size: [height, width], counts }, bbox: [box.x0, box.y0, box.x1 - box.x0, box.y1 - box.y0],
+    });
+  }
+  return { images: [{ id: 1, file_name: "", width, height }], categories, annotations };
+}
+
 /** Write `value` into the spans; with `only`, touch no pixel of another label. Returns the box, or null. */
 export function paint(labels, width, spans, value, only = null) {
   let box = null;

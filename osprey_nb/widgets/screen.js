@@ -29,7 +29,8 @@ class Overlay {
   }
 
   draw(box, opacity, edge) {
-    const { width, height, labels } = this.store;
+    const { width, height } = this.store;
+    const labels = this.store.shown ?? this.store.labels;
     const { canvas, view, columns, rows } = this;
     const sx = (canvas.width * view.zoom) / width;
     const sy = (canvas.height * view.zoom) / height;
@@ -172,7 +173,7 @@ export class Screen {
   near(a, b, cssPixels) { return Math.hypot(a[0] - b[0], a[1] - b[1]) * this.scale() <= cssPixels; }
 
   /** The open box or polygon, or the ring of the brush (`size` in image pixels). */
-  guide(draft, pointer, size) {
+  guide(draft, pointer, size, clicks = null) {
     const scale = this.scale();
     const onScreen = ([x, y]) => [(x - this.view.x) * scale, (y - this.view.y) * scale];
     const shapes = [];
@@ -187,6 +188,17 @@ export class Screen {
       const [cx, cy] = onScreen(pointer);
       shapes.push(svg("circle", { cx, cy, r: Math.max(2, (size / 2) * scale) }));
     }
+    if (clicks?.box) {
+      const [[ax, ay], [bx, by]] = [onScreen(clicks.box.slice(0, 2)), onScreen(clicks.box.slice(2))];
+      shapes.push(svg("rect", { x: ax, y: ay, width: bx - ax, height: by - ay, class: "osprey-prompt" }));
+    }
+    clicks?.points.forEach((point, i) => {
+      const [cx, cy] = onScreen(point);
+      const inside = clicks.labels[i] === 1;
+      shapes.push(svg("g", { class: inside ? "osprey-inside" : "osprey-outside" },
+        svg("circle", { cx, cy, r: 8 }),
+        svg("path", { d: `M${cx - 4} ${cy}h8${inside ? `M${cx} ${cy - 4}v8` : ""}` })));
+    });
     this.guides.replaceChildren(...shapes);
   }
 }

@@ -2,6 +2,8 @@
 
 import { MAX_REGIONS, History, countLabels, decodeRuns, encodeRuns, paint } from "./geometry.mjs";
 
+const PATIENCE = 4000; // milliseconds after which Python is said not to answer
+
 /** Bytes of a synced value: a DataView, or base64 text for front ends that break binary buffers. */
 export function bytesOf(value) {
   if (typeof value === "string") return Uint8Array.from(atob(value), (c) => c.charCodeAt(0));
@@ -17,16 +19,27 @@ function toBase64(bytes) {
 export class Store {
   constructor(model) {
     this.model = model;
-    [this.height, this.width] = model.get("_size");
+    this.listeners = new Set();
+    this.reset();
+    model.on("change:_generation", () => this.reset());
+    model.on("change:_drawing", () => this.adopt());
+    model.on("change:_names", () => { this.names = [...model.get("_names")]; this.tell(null); });
+    for (const name of ["_saved", "_notice", "_clicks"]) model.on(`change:${name}`, () => this.tell(null));
+  }
+
+  /** Another picture: nothing is drawn on it, and there is nothing to undo. */
+  reset() {
+    [this.height, this.width] = this.model.get("_size");
+    this.generation = this.model.get("_generation");
     this.labels = new Uint8Array(this.width * this.height);
+    this.shown = null; // the map with a candidate on it, while one is looked at
     this.history = new History();
     this.region = 1;
-    this.listeners = new Set();
+    this.names = [...this.model.get("_names")];
     this.before = null; // the map as it was when the running stroke began
+    this.sent = null;
     this.adopt();
     this.history = new History();
-    model.on("change:_drawing", () => this.adopt());
-    for (const name of ["_saved", "_notice"]) model.on(`change:${name}`, () => this.tell(null));
   }
 
   get regions() { return Math.min(MAX_REGIONS, this.model.get("_colours").length); }
@@ -34,7 +47,7 @@ export class Store {
   /** Take over what Python set. A stroke that is running goes on, on the new map. */
   adopt() {
     const drawing = this.model.get("_drawing");
-    if (drawing === this.sent) return;
+    if (drawing === this.sent || this.generation !== this.model.get("_generation")) return;
     const old = this.before ?? this.labels;
     const bytes = bytesOf(drawing.runs).slice(); // a copy: the view may not be aligned to 4 bytes
     this.labels = decodeRuns(new Uint32Array(bytes.buffer), this.width * this.height);
@@ -82,6 +95,42 @@ export class Store {
     this.end();
   }
 
+  /** A stroke that changes the map in a way of its own. */
+  edit(change) {
+    if (this.before) return;
+    this.begin();
+    change(this.labels);
+    this.tell({ x0: 0, y0: 0, x1: this.width, y1: this.height });
+    this.end();
+  }
+
+  /** Region and bare pixels change places; other regions stay. */
+  invert(region) {
+    this.edit((labels) => {
+      for (let i = 0; i < labels.length; i++) {
+        if (labels[i] === region) labels[i] = 0;
+        else if (labels[i] === 0) labels[i] = region;
+      }
+    });
+  }
+
+  /** Show a mask as if it were drawn, or null for what is drawn. */
+  preview(mask) {
+    if (!mask && !this.shown) { this.tell(null); return; }
+    this.shown = mask && this.labels.slice();
+    if (mask) for (let i = 0; i < mask.length; i++) if (mask[i]) this.shown[i] = this.region;
+    this.tell({ x0: 0, y0: 0, x1: this.width, y1: this.height });
+  }
+
+  rename(region, name) {
+    this.names[region - 1] = name;
+    this.model.send({ kind: "name", region, text: name });
+    this.tell(null);
+  }
+
+  /** Has Python been silent since the last stroke? Perhaps its kernel is gone. */
+  get unanswered() { return this.model.get("_saved") < this.seq && performance.now() - this.sentAt >= PATIENCE; }
+
   all() { return Array.from({ length: this.height }, (_, y) => [y, 0, this.width]); }
 
   step(direction) {
@@ -97,6 +146,8 @@ export class Store {
     this.seq += 1;
     this.counts = countLabels(this.labels);
     this.sent = { seq: this.seq, runs: this.model.get("_base64") ? toBase64(runs) : new DataView(runs.buffer) };
+    this.sentAt = performance.now();
+    setTimeout(() => this.tell(null), PATIENCE + 50);
     this.model.set("_drawing", this.sent);
     this.model.save_changes();
     this.tell(null);

@@ -3,8 +3,10 @@
 // Python owns the answers (`_panel`); this file only shows them. Every word of a model is set as text.
 
 import { element, regionStyle } from "./dom.js";
+import { download, openButton } from "./extras.js";
 import { Store } from "./store.js";
-import { mountCanvas } from "./canvas.js";
+import { Clicks } from "./clicks.js";
+import { followPicture, mountCanvas } from "./canvas.js";
 
 const REGION = /<?\bregion ?([1-9])\b>?/gi;
 
@@ -50,9 +52,10 @@ class Card {
       type: "button", class: "osprey-chip osprey-filled", style: regionStyle(colours[region - 1]), text: String(region),
       title: `Select region ${region}`, "aria-label": `Select region ${region}`, onclick: () => store.select(region),
     });
+    this.name = element("p", { class: "osprey-named", ...testid("name") });
     this.node = element("article", {
       class: "osprey-card", style: regionStyle(colours[region - 1]), "aria-label": `Region ${region}`, ...testid("card"),
-    }, chip, element("div", { class: "osprey-said" }, this.short, this.detailed, this.error,
+    }, chip, element("div", { class: "osprey-said" }, this.name, this.short, this.detailed, this.error,
       element("div", { class: "osprey-actions" }, this.more, this.retry)));
   }
 
@@ -92,6 +95,60 @@ class Bubbles {
   }
 }
 
+/** The bar above the picture: other pictures, everything at once, the session in files, earlier pictures. */
+function mountBar(model, host) {
+  const send = (kind, content = {}) => model.send({ kind, ...content });
+  const button = (name, text, title, act) => element("button", {
+    type: "button", class: "osprey-button osprey-quiet", text, title, "data-testid": name, onclick: act,
+  });
+  const choice = (name, label, act) => element("select", {
+    class: "osprey-box osprey-select", "data-testid": name, "aria-label": label, onchange: () => {
+      if (choices[name].value) act(Number(choices[name].value));
+      choices[name].value = "";
+    },
+  });
+  const choices = {
+    sample: choice("sample", "Open a drawing", (number) => send("sample", { number })),
+    history: choice("history", "Go back to an earlier picture", (number) => send("reopen", { number })),
+  };
+  const option = (value, text) => element("option", { value, text });
+  choices.sample.append(option("", "Drawings"), ...model.get("_samples").map((number, i) => option(number, `Drawing ${i + 1}`)));
+  const path = element("input", {
+    type: "text", class: "osprey-box osprey-path", placeholder: "or a path, then Enter", "data-testid": "path", "aria-label": "Path of a picture",
+    onkeydown: (event) => {
+      event.stopPropagation();
+      if (event.key === "Enter" && path.value.trim()) send("path", { path: path.value });
+    },
+  });
+  const forms = [["json", "JSON", "all of it"], ["png", "PNG", "the picture with what was said"], ["py", "Python", "code that asks the same"]];
+  const bar = element("div", { class: "osprey-bar osprey-top", role: "toolbar", "aria-label": "Pictures and sessions" },
+    choices.sample, ...openButton(model, "Upload", "picture", "image/*"), path, choices.history,
+    element("span", { class: "osprey-group osprey-end" },
+      button("everything", "Describe everything", "Let SAM find all there is, and describe it", () => send("everything")),
+      element("span", { class: "osprey-soft", text: "Export" }),
+      ...forms.map(([form, text, title]) => button(`export-${form}`, text, `Export the session: ${title}`, () => send("export", { form })))));
+  host.append(bar);
+  const past = () => {
+    const titles = model.get("_history");
+    choices.history.hidden = !titles.length;
+    choices.history.replaceChildren(option("", "Earlier"), ...titles.map((title, i) => option(i, title)));
+  };
+  const file = (content, buffers) => { if (content?.kind === "file") download(content.name, buffers, content.type); };
+  model.on("change:_history", past);
+  model.on("msg:custom", file);
+  past();
+  return () => { model.off("change:_history", past); model.off("msg:custom", file); };
+}
+
+/** Where the milliseconds go, in one line. */
+function timesText({ read, first, whole, answers }) {
+  const ms = (value) => (value < 10 ? value.toFixed(1) : Math.round(value).toLocaleString("en"));
+  const parts = [];
+  if (read != null) parts.push(`Picture read once: ${ms(read)} ms`);
+  if (first != null) parts.push(`first word: ${ms(first)} ms`, `${answers > 1 ? `${answers} whole answers` : "whole answer"}: ${ms(whole)} ms`);
+  return parts.join(" · ");
+}
+
 function mountAnswers(model, store, host) {
   const colours = model.get("_colours");
   const send = (kind, content = {}) => model.send({ kind, ...content });
@@ -102,6 +159,7 @@ function mountAnswers(model, store, host) {
     element("span", { text: "When you let go, the model says what is under your mask." }));
   const next = element("p", { class: "osprey-next", text: "Another thing? Press 2 to 9, or a number under the picture, before you draw it." });
   const list = element("div", { class: "osprey-cards", "aria-live": "polite" });
+  const times = element("p", { class: "osprey-next osprey-times", "data-testid": "times" });
   const talk = element("div", { class: "osprey-talk", role: "log", "aria-live": "polite", "data-testid": "talk" });
   const forget = element("button", {
     type: "button", class: "osprey-button osprey-quiet", text: "New conversation", "data-testid": "forget", onclick: () => send("forget"),
@@ -119,7 +177,7 @@ function mountAnswers(model, store, host) {
   const askButton = element("button", { type: "button", class: "osprey-button osprey-primary", text: "Ask", "data-testid": "ask", onclick: () => ask() });
   const talkTitle = element("h3", { class: "osprey-heading" }, "Conversation", forget);
   host.append(
-    element("h3", { class: "osprey-heading", text: "What the model sees" }), empty, list, next, talkTitle, talk,
+    element("h3", { class: "osprey-heading", text: "What the model sees" }), empty, list, next, times, talkTitle, talk,
     element("div", { class: "osprey-ask" }, question, askButton), mentions);
   let known = "";
 
@@ -169,7 +227,7 @@ function mountAnswers(model, store, host) {
     talk.hidden = forget.hidden = !turns.length;
 
     askButton.disabled = question.disabled = !regions.length;
-    question.placeholder = regions.length ? "Ask about the regions: What colour is <region1>?" : "Draw a region first, then ask about it";
+    question.placeholder = regions.length ? "What colour is <region1>?" : "Draw a region first, then ask about it";
     const numbers = regions.map((answer) => answer.region);
     if (String(numbers) !== known) {
       known = String(numbers);
@@ -182,14 +240,22 @@ function mountAnswers(model, store, host) {
   }
 
   function select() {
-    for (const [region, card] of cards) card.node.classList.toggle("osprey-selected", region === store.region);
+    for (const [region, card] of cards) {
+      card.node.classList.toggle("osprey-selected", region === store.region);
+      card.name.textContent = store.names[region - 1];
+      card.name.hidden = !card.name.textContent;
+    }
   }
 
+  const clock = () => { times.textContent = timesText(model.get("_times")); };
   model.on("change:_panel", refresh);
+  model.on("change:_times", clock);
   store.listeners.add(select);
   refresh();
+  clock();
   return () => {
     model.off("change:_panel", refresh);
+    model.off("change:_times", clock);
     store.listeners.delete(select);
   };
 }
@@ -197,17 +263,26 @@ function mountAnswers(model, store, host) {
 /** anywidget calls this once per widget, then `render` once per view: the views share one store. */
 export default () => {
   let store = null;
+  let clicks = null;
   return {
-    initialize({ model }) { store = new Store(model); },
+    initialize({ model }) { store = new Store(model); clicks = new Clicks(model, store); },
     render({ model, el }) {
       const left = element("div", { class: "osprey-left" });
       const right = element("section", { class: "osprey-right", "aria-label": "What the model sees" });
-      const banner = element("div", { class: "osprey-banner", role: "note", "data-testid": "banner", text: model.get("_banner") });
-      banner.hidden = !banner.textContent;
+      const banner = element("div", { class: "osprey-banner", role: "note", "data-testid": "banner", });
+      const warn = () => {
+        banner.textContent = model.get("_banner");
+        banner.hidden = !banner.textContent;
+        banner.classList.toggle("osprey-unlike", model.get("_unlike"));
+      };
+      for (const name of ["_banner", "_unlike"]) model.on(`change:${name}`, warn);
+      warn();
+      const top = element("div", { class: "osprey-over" });
       const studio = element("div", { class: "osprey osprey-studio", "data-lm-suppress-shortcuts": "true" },
-        element("div", { class: "osprey-panel" }, banner, element("div", { class: "osprey-columns" }, left, right)));
+        element("div", { class: "osprey-panel" }, banner, top, element("div", { class: "osprey-columns" }, left, right)));
       el.append(studio);
-      const unmounts = [mountCanvas(model, store, left, left, 40), mountAnswers(model, store, right)];
+      const unmounts = [followPicture(model, () => mountCanvas(model, store, clicks, left, left, 40)), mountAnswers(model, store, right), mountBar(model, top),
+        () => { for (const name of ["_banner", "_unlike"]) model.off(`change:${name}`, warn); }];
       return () => unmounts.forEach((unmount) => unmount());
     },
   };

@@ -2,7 +2,7 @@
 
     picture ──────────────────────────────────────────┐       read, once: an ImageSession
     stroke ──► masks ──► which regions changed? ──► queue ──► one worker thread ──► _panel ──► cards in the browser
-    question ─────────────────────────────────────────┘       describe / chat, word by word
+    question, everything ─────────────────────────────┘       describe / chat, word by word
 
 A model takes seconds and messages must not wait, so nothing is inferred where messages arrive. One thread asks the
 model, one job after another. It begins with the picture, while the first region is being drawn. A job carries the
@@ -12,25 +12,36 @@ next word.
 
 from __future__ import annotations
 
+import json
 import re
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import traitlets
 
-from ..viz import answers_figure
-from .canvas import CANVAS_FILES, HERE, MaskCanvas, bundle
+from ..data.scenes import make_scene
+from ..everything import described
+from ..familiar import familiar_of
+from ..images import load_image
+from ..segment import load_segmenter
+from ..viz import answers_figure, to_png
+from .canvas import CANVAS_FILES, HERE, MaskCanvas, bundle, encode_runs, sentence_of
+from .session_files import session_code, session_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL import Image
 
 REGION = re.compile(r"<?\bregion ?([1-9])\b>?", re.I)
 LONGEST_QUESTION = 2000  # characters
+SAMPLES = (3, 5, 7, 11, 12, 14, 18, 21)  # scenes of the eval split, to begin with
+SAMPLE_SIDE = 512
+KINDS = {"json": "application/json", "png": "image/png", "py": "text/x-python"}
 
 
 @dataclass(eq=False)
@@ -55,6 +66,18 @@ class Exchange:
     error: str = ""  # the question stays readable beside it, and the model does not hear of it again
 
 
+@dataclass(eq=False)
+class Sheet:
+    """A picture with all that was drawn and said on it."""
+
+    image: Image.Image
+    source: str
+    labels: np.ndarray
+    names: dict[int, str]
+    answers: dict[int, Answer]
+    talk: list[Exchange]
+
+
 class Studio(MaskCanvas):
     """The canvas beside the model's answers: short on every stroke, detailed on a click, and a conversation.
 
@@ -64,8 +87,11 @@ class Studio(MaskCanvas):
     - `chat(masks, messages, stream=True)` → iterator of pieces; `<region1>` … count the given masks
 
     What works in the browser works from Python: `studio.set_masks(masks)`, `studio.detail(1)`,
-    `studio.ask("What is <region1>?")`. `studio.wait()` returns when all is said; then read `studio.answers` and
+    `studio.ask("What is <region1>?")`, `studio.everything()`, `studio.set_image(other)`, `studio.reopen(0)`,
+    `studio.export("talk.json")`. `studio.wait()` returns when all is said; then read `studio.answers` and
     `studio.conversation`. An error of the model appears in the panel and ends nothing.
+
+    `segmenter` serves clicks and `everything`: tiny SAM by default, loaded when it is first asked.
     """
 
     _esm = bundle(*CANVAS_FILES, "studio.js")
@@ -73,21 +99,86 @@ class Studio(MaskCanvas):
 
     _panel = traitlets.Dict({"regions": [], "talk": [], "since": 0}).tag(sync=True)
     _banner = traitlets.Unicode().tag(sync=True)
+    _unlike = traitlets.Bool(False).tag(sync=True)  # is the picture unlike those that the model knows?
+    _samples = traitlets.List(traitlets.Int(), list(SAMPLES)).tag(sync=True)
+    _history = traitlets.List(traitlets.Unicode()).tag(sync=True)  # earlier pictures, the newest last
+    _times = traitlets.Dict().tag(sync=True)  # milliseconds: "read", "first", "whole"
 
-    def __init__(self, model, image, height: int = 480, **kwargs):
+    def __init__(self, model, image=SAMPLES[0], height: int = 480, *, segmenter=None, **kwargs):
         self.model = model
+        self.source, image = _opened(image)
+        self.history: list[Sheet] = []
         self._answers: dict[int, Answer] = {}
         self._talk: list[Exchange] = []
         self._since = 0  # earlier exchanges are about regions that have changed; the model hears of them no more
-        self._jobs: deque[Callable[[], None]] = deque()
-        self._idle = threading.Condition()
-        self._worker: threading.Thread | None = None
-        trained_on = getattr(getattr(model, "config", None), "trained_on", None)
+        self._familiar = familiar_of(model)
+        self._session, self._session_image = None, None
         kwargs.setdefault("title", "Osprey studio")
-        super().__init__(image, height, _banner=f"This model was trained on {trained_on}." if trained_on else "", **kwargs)
-        self.on_msg(self._asked)
-        self._session = None
-        self._enqueue(self._read_ahead)
+        super().__init__(image, height, segmenter=segmenter or _TinySAM(), **kwargs)
+        self._banner = self._warning()
+        self._worker.do(self._read_ahead)
+
+    def set_image(self, image) -> None:
+        """Show another picture: PIL, H×W×3 uint8, a path, or the number of a drawing. The one before goes into `history`.
+
+        Raises what `load_image` raises, and then changes nothing.
+        """
+        source, image = _opened(image)
+        with self._lock:
+            before = self._sheet()
+            super().set_image(image)
+            if before.answers or before.talk:
+                self.history.append(before)
+            self.source, self._answers, self._talk, self._since = source, {}, [], 0
+            self._history = [f"{len(sheet.answers)} regions on {sheet.source or 'a picture'}" for sheet in self.history]
+            self._unlike, self._banner, self._times = False, self._warning(), {}
+        self._show()
+        self._worker.do(self._read_ahead)
+
+    def reopen(self, number: int) -> None:
+        """Go back to an earlier picture, `history[number]`, with all that was drawn and said. ValueError if there is none."""
+        if type(number) is not int or not 0 <= number < len(self.history):
+            raise ValueError(f"there is no picture {number!r} to go back to; there are {len(self.history)}")
+        with self._lock:
+            sheet = self.history.pop(number)
+            self.set_image(sheet.image)
+            self.source, self._answers, self._talk = sheet.source, sheet.answers, sheet.talk
+            self._labels = sheet.labels
+            self._push(self._saved + 1)
+            for region, name in sheet.names.items():
+                self.rename(region, name)
+        self._show()
+
+    def everything(self) -> None:
+        """Find all there is, and describe it: a list below the picture, from which regions are taken."""
+        with self._lock:
+            self._newest += 1
+            mine, segmenter, image = self._newest, self._segmenter, self.image
+            self._candidates = {"id": "everything", "items": [], "busy": True}
+
+        def find() -> None:
+            if mine != self._newest:
+                return
+            try:
+                self._read_for_clicks(segmenter, image)
+                found = described(self._read_picture(), segmenter.everything(), segmenter.name)
+                items = [
+                    {"runs": self._wire(encode_runs(mask.astype(np.uint8))), "words": text, "depth": depth}
+                    for mask, text, depth in zip(found.masks, found.texts, found.depths(), strict=True)
+                ]
+                said = {"items": items, "error": "" if items else "Nothing was found."}
+            except Exception as error:  # of any segmenter or model; the studio goes on
+                said = {"items": [], "error": sentence_of(error)}
+            with self._lock:
+                if mine == self._newest:
+                    self._candidates = {"id": "everything", **said}
+
+        self._worker.do(find)
+
+    def export(self, path: str | Path) -> None:
+        """Write the session to .json (all of it), .png (the figure) or .py (code that asks the same). ValueError otherwise."""
+        path = Path(path)
+        path.write_bytes(self._exported(path.suffix.lstrip(".")))
 
     @property
     def answers(self) -> dict[int, dict[str, str]]:
@@ -122,7 +213,7 @@ class Studio(MaskCanvas):
             about = dict(self._answers)
             regions = self.regions
         self._show()
-        self._enqueue(lambda: self._reply(exchange, regions, about))
+        self._worker.do(lambda: self._reply(exchange, regions, about))
 
     def forget(self) -> None:
         """Begin a new conversation."""
@@ -130,12 +221,6 @@ class Studio(MaskCanvas):
             self._talk = []
             self._since = 0
         self._show()
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Return when every answer is written. TimeoutError after `timeout` seconds."""
-        with self._idle:
-            if not self._idle.wait_for(lambda: not self._jobs and self._worker is None, timeout):
-                raise TimeoutError(f"the model is still writing after {timeout} s")
 
     def static(self) -> Figure:
         """The picture, its regions and all that was said, as a figure for readers without a kernel."""
@@ -145,27 +230,58 @@ class Studio(MaskCanvas):
 
     # --- what the browser asks for
 
-    def _asked(self, _, content, buffers) -> None:
-        """A button or the question box. Whatever is wrong is shown in the widget; a refused question stays readable."""
-        try:
-            kind = content.get("kind") if isinstance(content, dict) else None
-            if kind == "ask" and isinstance(content.get("text"), str):
-                try:
-                    self.ask(content["text"])
-                except ValueError as error:
-                    with self._lock:
-                        self._talk.append(Exchange(content["text"], busy=False, error=_sentence(error)))
-                    self._show()
-            elif kind == "detail":
-                self.detail(content.get("region"))
-            elif kind == "describe":
-                detail = "detailed" if content.get("detail") == "detailed" else "short"
-                self._describe([self._known(content.get("region"))], detail)
-            elif kind == "forget":
-                self.forget()
-            self._notice = ""
-        except ValueError as error:
-            self._notice = _sentence(error)
+    def _handle(self, content: dict, buffers) -> None:
+        """A button or the question box. A refused question stays readable."""
+        kind = content.get("kind")
+        if kind == "ask":
+            try:
+                self.ask(str(content["text"]))
+            except ValueError as error:
+                with self._lock:
+                    self._talk.append(Exchange(str(content["text"]), busy=False, error=sentence_of(error)))
+                self._show()
+        elif kind == "detail":
+            self.detail(content.get("region"))
+        elif kind == "describe":
+            detail = "detailed" if content.get("detail") == "detailed" else "short"
+            self._describe([self._known(content.get("region"))], detail)
+        elif kind == "forget":
+            self.forget()
+        elif kind == "everything":
+            self.everything()
+        elif kind == "sample":
+            self.set_image(content["number"])
+        elif kind == "path":
+            self.set_image(str(content["path"]).strip())
+        elif kind == "picture" and buffers:
+            self.set_image(_uploaded(bytes(buffers[0]), str(content.get("name", ""))))
+        elif kind == "reopen":
+            self.reopen(content["number"])
+        elif kind == "export":
+            form = content["form"]
+            self.send({"kind": "file", "name": f"session.{form}", "type": KINDS.get(form, "")}, [self._exported(form)])
+        else:
+            super()._handle(content, buffers)
+
+    def _exported(self, form: str) -> bytes:
+        if form not in KINDS:
+            raise ValueError(f"a session is exported as .json, .png or .py, not as .{form}")
+        if form == "png":
+            return to_png(self.static())
+        with self._lock:
+            folder = Path(getattr(self.model, "name_or_path", "") or "a model")
+            name = folder.name if folder.parent.name == "weights" else str(folder)
+            facts = (self.image, self.source, name, self.regions, self.names)
+            if form == "py":
+                return session_code(*facts, self.conversation).encode()
+            return json.dumps(session_json(*facts, self.answers, self.conversation), indent=1, ensure_ascii=False).encode()
+
+    def _sheet(self) -> Sheet:
+        return Sheet(self.image, self.source, self._labels, self.names, self._answers, self._talk)
+
+    def _warning(self) -> str:
+        trained_on = getattr(getattr(self.model, "config", None), "trained_on", None)
+        return f"This model was trained on {trained_on}." if trained_on else ""
 
     def _known(self, region) -> int:
         drawn = sorted(self._answers)
@@ -198,13 +314,22 @@ class Studio(MaskCanvas):
                 setattr(answer, detail, "")
         self._show()
         if asked:
-            self._enqueue(lambda: self._write_answers(asked, masks, detail))
+            self._worker.do(lambda: self._write_answers(asked, masks, detail))
 
     # --- on the worker's thread
 
     def _read_picture(self):
-        if self._session is None:
-            self._session = self.model.read(self.image)
+        image = self.image
+        if self._session_image is not image:
+            start = time.perf_counter()
+            session = self.model.read(image)
+            self._session, self._session_image = session, image
+            self._times = {"read": _ms(start)}
+            if self._familiar is not None and self._familiar.unlike(session.features):
+                with self._lock:
+                    if self.image is image:
+                        self._unlike = True
+                        self._banner = f"This picture is unlike those it knows; it sounds sure all the same. {self._warning()}"
         return self._session
 
     def _read_ahead(self) -> None:
@@ -218,18 +343,22 @@ class Studio(MaskCanvas):
         writing = [(answer, mask) for answer, mask in zip(asked, masks, strict=True) if fresh(answer)]
         try:
             if writing:
-                pieces = self._read_picture().describe([mask for _, mask in writing], detail=detail, stream=True)
+                session, start, first = self._read_picture(), time.perf_counter(), None
+                pieces = session.describe([mask for _, mask in writing], detail=detail, stream=True)
                 said = [""] * len(writing)
                 for index, piece in pieces:
                     if not any(fresh(answer) for answer, _ in writing):
                         break  # which also stops the model
+                    first = _ms(start) if first is None else first
                     said[index] += piece
                     setattr(writing[index][0], detail, said[index].strip())
                     self._show()
+                else:
+                    self._times = {**self._times, "first": first, "whole": _ms(start), "answers": len(writing)}
         except Exception as error:
             for answer in asked:
                 setattr(answer, detail, "")  # half a sentence looks like a whole one
-                answer.error, answer.failed = _sentence(error), detail
+                answer.error, answer.failed = sentence_of(error), detail
         for answer in asked:
             answer.busy.remove(detail)
         self._show()
@@ -261,33 +390,49 @@ class Studio(MaskCanvas):
             if not fresh():
                 exchange.error = "Stopped, because the regions changed. Ask again."
         except Exception as error:
-            exchange.error = _sentence(error)
+            exchange.error = sentence_of(error)
             if len(self.conversation) > 1:
                 exchange.error += " Or begin a new conversation: this one is sent along with each question."
         exchange.busy = False
         self._show()
 
-    def _enqueue(self, job: Callable[[], None]) -> None:
-        with self._idle:
-            self._jobs.append(job)
-            if self._worker is None:  # it lives while there is work
-                self._worker = threading.Thread(target=self._work, name="osprey-studio", daemon=True)
-                self._worker.start()
-
-    def _work(self) -> None:
-        while True:
-            with self._idle:
-                if not self._jobs:
-                    self._worker = None
-                    self._idle.notify_all()
-                    return
-                job = self._jobs.popleft()
-            job()
-
     def _show(self) -> None:
         with self._lock:
             regions = [asdict(self._answers[number]) for number in sorted(self._answers)]
             self._panel = {"regions": regions, "talk": [asdict(e) for e in self._talk], "since": self._since}
+
+
+class _TinySAM:
+    """tiny SAM, loaded when it is first asked."""
+
+    def __init__(self):
+        self.loaded = None
+
+    def __getattr__(self, name):
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if self.loaded is None:
+            self.loaded = load_segmenter("tiny")
+        return getattr(self.loaded, name)
+
+
+def _opened(image) -> tuple[str, Image.Image]:
+    """Where a picture is from, in words for people and `session_code`, and the picture. A number is a drawing's."""
+    if isinstance(image, int) and not isinstance(image, bool):
+        return f"drawing {image}", load_image(make_scene(image, SAMPLE_SIDE, "eval").image)
+    source = str(image) if isinstance(image, (str, Path)) else getattr(image, "filename", "") or ""
+    return source, load_image(image)
+
+
+def _uploaded(data: bytes, name: str) -> Image.Image:
+    """A picture that came from the browser; it keeps its file's name. ValueError when it is none."""
+    image = load_image(data)
+    image.filename = name[:120]
+    return image
+
+
+def _ms(start: float) -> float:
+    return round(1000 * (time.perf_counter() - start), 1)
 
 
 def _messages(exchanges: Iterable[Exchange]) -> list[dict[str, str]]:
@@ -305,9 +450,3 @@ def _messages(exchanges: Iterable[Exchange]) -> list[dict[str, str]]:
 def _renumber(text: str, numbers: dict[int, int]) -> str:
     """Every `region N` of a text as `<regionM>`, M = numbers[N]; a number that is not there stays."""
     return REGION.sub(lambda match: f"<region{numbers.get(int(match[1]), match[1])}>", text)
-
-
-def _sentence(error: Exception) -> str:
-    """An error as people read it. A ValueError is written for them; others carry their name."""
-    text = str(error) or "no message"
-    return text[0].upper() + text[1:] if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
