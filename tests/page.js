@@ -37,6 +37,14 @@ window.mount = async ({ esm, css, state, bytes, silent }) => {
     if (name === "_image") value = toView(value);
     model.set(name, value);
   };
+  window.another = (change) => { // several traits in one message: all are set before anybody hears of it
+    change._image = toView(change._image);
+    change._drawing = { seq: change._drawing.seq, runs: toView(change._drawing.runs) };
+    lastSaved = change._drawing;
+    const changed = Object.keys(change).filter((name) => state[name] !== change[name]);
+    Object.assign(state, change);
+    for (const name of changed) for (const listener of [...(listeners[`change:${name}`] ?? [])]) listener();
+  };
   const style = document.createElement("style");
   style.textContent = css;
   document.head.append(style);

@@ -442,6 +442,7 @@ def test_a_closed_view_leaves_nothing_behind_and_the_drawing_stays(show):
     page.page.evaluate("view()")
     assert page.page.evaluate("listening()") == one_view
     page.page.locator("[data-ready]").wait_for()
+    page.page.wait_for_function("document.querySelector('.osprey-overlay').width > 1")  # laid out by its observer
     assert page.painted((60, 60)) > 0
     page.drag((40, 100), (80, 100))
     assert page.labels[60, 60] == 1 and page.labels[100, 60] == 1

@@ -2,12 +2,16 @@
 
 import base64
 import subprocess
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright._impl._driver import compute_driver_executable
 
+from osprey_nb.data.scenes import make_scene
+from osprey_nb.segment import Candidates, load_segmenter
 from osprey_nb.widgets.canvas import CANVAS_FILES, MaskCanvas, bundle, decode_runs, encode_runs
 
 H, W = 40, 60
@@ -177,3 +181,150 @@ def test_the_module_is_one_file_without_imports():
     assert "\nimport " not in esm and esm.count("\nexport ") == 3  # mountCanvas, followPicture and the widget
     assert "http://" not in esm.replace("http://www.w3.org/2000/svg", "") and "https://" not in esm
     assert "innerHTML" not in esm
+
+
+# --- names, clicks, another picture
+
+
+@pytest.mark.parametrize(("region", "name", "message"), [
+    (1, "x" * 10_000, "at most 60 characters; this one has 10000"), (0, "a", "no region 0"), (10, "a", "no region 10"),
+    ("2", "a", "no region '2'"), (True, "a", "no region True"),
+])  # fmt: skip
+def test_a_name_that_does_not_fit_is_refused_and_shown(canvas, region, name, message):
+    canvas.rename(2, "  a   clock ")
+    canvas._message(None, {"kind": "name", "region": region, "text": name}, [])
+    assert message in canvas._notice and canvas.names == {2: "a clock"}
+
+
+def test_a_name_of_html_stays_text(canvas):
+    evil = "<img src=x onerror=alert(1)>"
+    canvas._message(None, {"kind": "name", "region": 3, "text": evil}, [])
+    assert canvas.names == {3: evil} and canvas._notice == ""
+    canvas.set_masks([np.ones((H, W), bool)])
+    assert canvas.to_coco()["annotations"][0]["name"] == "region 1"
+
+
+@pytest.mark.parametrize("content", [None, "x", {}, {"kind": "fly"}, {"kind": "segment"}, {"kind": "name", "region": 1}])
+def test_a_message_that_nobody_knows_is_shown(canvas, content):
+    canvas._message(None, content, [])
+    assert canvas._notice
+
+
+class Slow:
+    """A segmenter that answers when it is let: the clicked column, and all from it to the right."""
+
+    def __init__(self):
+        self.gate, self.pictures, self.asked, self.fail = threading.Semaphore(0), [], [], None
+
+    def set_image(self, image):
+        self.pictures.append(image)
+
+    def predict(self, points, labels, box):
+        self.asked.append((points, labels, box))
+        assert self.gate.acquire(timeout=20)
+        if self.fail:
+            raise self.fail
+        x = int(points[0][0])
+        masks = np.zeros((2, H, W), bool)
+        masks[0, :, x], masks[1, :, x:] = True, True
+        return Candidates(masks, np.array([0.5, 0.9]))
+
+
+def click(canvas, number, *points, labels=None, box=None):
+    content = {"kind": "segment", "id": number, "points": list(points), "labels": labels or [1] * len(points), "box": box}
+    canvas._message(None, content, [])
+
+
+def test_a_click_brings_candidates_and_draws_nothing():
+    segmenter = Slow()
+    canvas = MaskCanvas(np.zeros((H, W, 3), np.uint8), segmenter=segmenter)
+    assert canvas._clicks
+    click(canvas, 7, (20, 5))
+    assert canvas._candidates == {"id": 7, "items": [], "busy": True}
+    segmenter.gate.release()
+    canvas.wait(20)
+    assert canvas._candidates["id"] == 7 and [item["text"] for item in canvas._candidates["items"]] == ["50%", "90%"]
+    masks = [decode_runs(item["runs"], (H, W)) for item in canvas._candidates["items"]]
+    assert [int(mask.sum()) for mask in masks] == [H, H * (W - 20)]
+    assert not canvas._labels.any()
+    segmenter.gate.release()
+    click(canvas, 8, (30, 5), (40, 5), labels=[1, 0])
+    canvas.wait(20)
+    assert len(segmenter.pictures) == 1 and segmenter.asked[-1] == ([(30, 5), (40, 5)], [1, 0], None)
+
+
+def test_a_stale_reply_is_dropped():
+    segmenter = Slow()
+    canvas = MaskCanvas(np.zeros((H, W, 3), np.uint8), segmenter=segmenter)
+    for number, x in ((1, 10), (2, 20), (3, 30)):
+        click(canvas, number, (x, 5))
+    for _ in range(3):
+        segmenter.gate.release()
+    canvas.wait(20)
+    assert canvas._candidates["id"] == 3
+    assert len(segmenter.asked) < 3 and segmenter.asked[-1][0] == [(30, 5)]  # what is overtaken is not even asked
+
+
+def test_a_reply_that_nobody_waits_for_any_more_is_dropped():
+    segmenter = Slow()
+    canvas = MaskCanvas(np.zeros((H, W, 3), np.uint8), segmenter=segmenter)
+    click(canvas, 4, (40, 5))
+    canvas._message(None, {"kind": "forget-candidates"}, [])
+    segmenter.gate.release()
+    canvas.wait(20)
+    assert canvas._candidates == {"id": 4, "items": [], "busy": True}
+
+
+def test_a_segmenter_that_raises_is_shown_and_the_next_click_works():
+    segmenter = Slow()
+    canvas = MaskCanvas(np.zeros((H, W, 3), np.uint8), segmenter=segmenter)
+    canvas.set_masks([np.ones((H, W), bool)])
+    segmenter.fail = RuntimeError("out of memory")
+    for number in (1, 2):
+        segmenter.gate.release()
+        click(canvas, number, (10, 5))
+        canvas.wait(20)
+        said, segmenter.fail = canvas._candidates, None
+        assert said["error"] == ("RuntimeError: out of memory" if number == 1 else "")
+    assert canvas._labels.all()
+    canvas._message(None, {"kind": "segment", "id": 3, "points": [[1, 1]] * 41, "labels": [1] * 41, "box": None}, [])
+    assert "41 clicks are too many" in canvas._notice
+    click(MaskCanvas(np.zeros((H, W, 3), np.uint8)), 1, (1, 1))  # no segmenter: said, not raised
+
+
+def test_the_shipped_segmenter_finds_what_is_clicked():
+    scene = make_scene(3, 256, "eval")
+    canvas = MaskCanvas(scene.image, segmenter=load_segmenter("tiny", "cpu"))
+    click(canvas, 1, (206, 200))
+    canvas.wait(60)
+    snail = next(thing for thing in scene.objects if thing.kind == "snail").mask
+    masks = [decode_runs(item["runs"], (256, 256)).astype(bool) for item in canvas._candidates["items"]]
+    assert max((mask & snail).sum() / (mask | snail).sum() for mask in masks) > 0.8
+    click(canvas, 2, box=[400, 0, 500, 9])
+    canvas.wait(60)
+    assert "leaves the image" in canvas._candidates["error"]
+
+
+def test_another_picture_begins_anew_and_a_stroke_on_its_way_is_refused(canvas):
+    from_browser(canvas, 1, encode_runs(labels_with((2, 3, 9, 5, 20))))
+    canvas.rename(2, "a cat")
+    canvas.set_image(np.zeros((H, W, 3), np.uint8))  # of the same size, so only the number tells
+    assert canvas.regions == {} and canvas.names == {} and canvas._generation == 1
+    from_browser(canvas, 2, encode_runs(labels_with((2, 3, 9, 5, 20))))
+    assert canvas.regions == {} and "does not follow" in canvas._notice
+    canvas.set_image(np.zeros((30, 20, 3), np.uint8))
+    from_browser(canvas, canvas._saved + 1, encode_runs(np.zeros((H, W), np.uint8)))
+    assert "2400 pixels, the image has 600" in canvas._notice
+    assert canvas._size == [30, 20] and canvas.to_coco()["images"][0]["width"] == 20
+
+
+def test_a_picture_that_cannot_be_opened_changes_nothing(canvas, tmp_path):
+    from_browser(canvas, 1, encode_runs(labels_with((2, 3, 9, 5, 20))))
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
+    huge, missing = tmp_path / "huge.png", tmp_path / "none.png"
+    for bad, message in ((huge, "20000×20000|safely"), (missing, "no image"), (b"x", "no image")):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            canvas.set_image(bad)
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            MaskCanvas(bad)
+    assert list(canvas.regions) == [2] and canvas._generation == 0

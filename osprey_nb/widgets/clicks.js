@@ -61,7 +61,7 @@ export class Clicks {
     this.asked += 1;
     this.busy = true;
     this.error = "";
-    this.model.send({ kind: "segment", id: this.asked, points: this.points, labels: this.labels, box: this.box });
+    this.model.send({ kind: "segment", id: this.asked, points: [...this.points], labels: [...this.labels], box: this.box });
     this.store.tell(null);
   }
 

@@ -225,10 +225,13 @@ export class History {
     this.done = [];
   }
 
-  /** Remember the step between two label maps. Returns false when nothing changed (then there is no step). */
-  record(before, after, width) {
+  /**
+   * Remember the step between two label maps that differ at most in the box `within`. Returns false when nothing changed
+   * (then there is no step).
+   */
+  record(before, after, width, within = { y0: 0, y1: after.length / width }) {
     let box = null;
-    for (let y = 0; y * width < after.length; y++) {
+    for (let y = within.y0; y < within.y1; y++) {
       let from = y * width;
       let to = from + width;
       while (from < to && before[from] === after[from]) from++;

@@ -1,6 +1,6 @@
 // The truth of a canvas: label map, history, active region. One per widget, shared by all of its views.
 
-import { MAX_REGIONS, History, countLabels, decodeRuns, encodeRuns, paint } from "./geometry.mjs";
+import { MAX_REGIONS, History, countLabels, decodeRuns, encodeRuns, joinBoxes, paint } from "./geometry.mjs";
 
 const PATIENCE = 4000; // milliseconds after which Python is said not to answer
 
@@ -52,7 +52,7 @@ export class Store {
     const bytes = bytesOf(drawing.runs).slice(); // a copy: the view may not be aligned to 4 bytes
     this.labels = decodeRuns(new Uint32Array(bytes.buffer), this.width * this.height);
     this.history.record(old, this.labels, this.width);
-    if (this.before) this.before = this.labels.slice();
+    if (this.before) this.begin(); // its steps so far are in the history with what Python set
     this.seq = drawing.seq;
     this.counts = countLabels(this.labels);
     this.tell({ x0: 0, y0: 0, x1: this.width, y1: this.height });
@@ -65,17 +65,22 @@ export class Store {
     this.tell(null);
   }
 
-  begin() { this.before = this.labels.slice(); }
+  begin() {
+    this.before = this.labels.slice();
+    this.touched = null; // the box of all that the stroke has painted: only there is looked for changes
+  }
 
   paint(spans, value, only = null) {
     const box = paint(this.labels, this.width, spans, value, only);
-    if (box) this.tell(box);
+    if (!box) return;
+    this.touched = joinBoxes(this.touched, box);
+    this.tell(box);
   }
 
   /** End of a stroke: one step in the history, one message to Python. */
   end() {
     if (!this.before) return;
-    const changed = this.history.record(this.before, this.labels, this.width);
+    const changed = this.touched && this.history.record(this.before, this.labels, this.width, this.touched);
     this.before = null;
     if (changed) this.send();
   }
@@ -100,7 +105,8 @@ export class Store {
     if (this.before) return;
     this.begin();
     change(this.labels);
-    this.tell({ x0: 0, y0: 0, x1: this.width, y1: this.height });
+    this.touched = { x0: 0, y0: 0, x1: this.width, y1: this.height };
+    this.tell(this.touched);
     this.end();
   }
 
