@@ -1,11 +1,18 @@
 """The studio without a browser: what is asked of the model, in which order, and what happens when it fails."""
 
+import io
+import json
+import subprocess
+import sys
 import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from osprey_nb.widgets.canvas import encode_runs
+from osprey_nb.data.scenes import make_scene
+from osprey_nb.masks import from_rle
+from osprey_nb.widgets.canvas import decode_runs, encode_runs
 from osprey_nb.widgets.studio import Studio
 
 H, W = 40, 60
@@ -357,3 +364,160 @@ def test_an_error_late_in_a_conversation_tells_the_way_out(studio, model):
     studio.ask("And why?")
     studio.wait(SECONDS)
     assert "begin a new conversation" in studio._panel["talk"][-1]["error"]
+
+
+# --- pictures, everything, files
+
+
+def test_another_picture_keeps_the_one_before(studio, model):
+    draw(studio, r1=LEFT, r2=RIGHT)
+    studio.rename(2, "the right one")
+    studio.wait(SECONDS)
+    studio.ask("What is <region1>?")
+    studio.wait(SECONDS)
+    before = studio.answers, studio.conversation
+    studio.set_image(np.zeros((30, 50, 3), np.uint8))
+    studio.wait(SECONDS)
+    assert studio.answers == {} and studio.conversation == [] and studio.regions == {}
+    assert studio._history == ["2 regions on a picture"] and model.read_pictures == 2
+    studio.set_masks([np.ones((30, 50), bool)])
+    studio.wait(SECONDS)
+    studio.reopen(0)
+    studio.wait(SECONDS)
+    assert (studio.answers, studio.conversation) == before
+    assert studio.names == {2: "the right one"} and (studio.regions[1] == LEFT).all()
+    assert studio._history == ["1 regions on a picture"] and studio._size == [H, W]
+    asked = len(model.asked)
+    studio.ask("And <region2>?")
+    studio.wait(SECONDS)
+    assert len(model.asked) == asked + 1 and len(studio.conversation) == 4
+    with pytest.raises(ValueError, match="no picture 5"):
+        studio.reopen(5)
+
+
+def test_an_answer_to_an_earlier_picture_is_dropped(studio, model):
+    studio.wait(SECONDS)
+    model.gate = threading.Semaphore(0)
+    draw(studio, r1=LEFT)
+    assert model.started.acquire(timeout=SECONDS)
+    studio.set_image(np.zeros((30, 50, 3), np.uint8))
+    for _ in range(20):
+        model.gate.release()
+    studio.wait(SECONDS)
+    assert studio.answers == {} and studio._panel["regions"] == []
+
+
+@pytest.mark.parametrize(("content", "buffers", "words"), [
+    ({"kind": "path", "path": " nowhere.jpg "}, [], "No image at nowhere.jpg"),
+    ({"kind": "picture", "name": "x.jpg"}, [b"nothing"], "The file is no image"),
+    ({"kind": "sample", "number": "x"}, [], "No image at x"),
+    ({"kind": "reopen", "number": 0}, [], "There is no picture 0"),
+    ({"kind": "export", "form": "exe"}, [], "not as .exe"),
+    ({"kind": "picture"}, [], "Nothing here is called 'picture'"),
+])  # fmt: skip
+def test_what_cannot_be_opened_is_shown_and_nothing_is_lost(studio, content, buffers, words):
+    draw(studio, r1=LEFT)
+    studio.wait(SECONDS)
+    before = studio.answers
+    studio._message(None, content, buffers)
+    studio.wait(SECONDS)
+    assert words in studio._notice and studio.answers == before and studio._size == [H, W]
+
+
+def test_pictures_come_as_files_paths_and_drawings(studio, tmp_path):
+    buffer = io.BytesIO()
+    Image.new("RGB", (70, 50), "red").save(buffer, format="PNG")
+    (tmp_path / "red.png").write_bytes(buffer.getvalue())
+    studio._message(None, {"kind": "picture", "name": "<b>.png"}, [memoryview(buffer.getvalue())])
+    assert (studio._size, studio.source) == ([50, 70], "<b>.png")
+    studio._message(None, {"kind": "path", "path": str(tmp_path / "red.png")}, [])
+    assert (studio._size, studio.source) == ([50, 70], str(tmp_path / "red.png"))
+    studio._message(None, {"kind": "sample", "number": 5}, [])
+    assert (studio._size, studio.source) == ([512, 512], "drawing 5")
+    studio.wait(SECONDS)
+
+
+@pytest.fixture(scope="module")
+def real(tiny):
+    """A studio with tiny and tiny SAM over a drawing, all of it described."""
+    studio = Studio(tiny, 3)
+    studio.set_masks([thing.mask for thing in make_scene(3, 512, "eval").objects[:2]])
+    studio.ask("What kind of object is <region2>?")
+    studio.wait(SECONDS)
+    return studio
+
+
+def test_everything_is_found_and_described(real):
+    real.everything()
+    real.wait(60)
+    items = real._candidates["items"]
+    words = [item["words"] for item in items]
+    assert real._candidates["id"] == "everything" and any("clock" in text for text in words)
+    assert items[0]["depth"] == 0 and max(item["depth"] for item in items) >= 1
+    mask = decode_runs(items[0]["runs"], (512, 512)).astype(bool)
+    assert real.model.describe(real.image, [mask]) == words[:1]
+    assert sorted(real.regions) == [1, 2]  # nothing is drawn before it is taken
+    real._segmenter, whole = None, real._segmenter
+    real.everything()
+    real.wait(60)
+    assert "AttributeError" in real._candidates["error"]
+    real._segmenter = whole
+
+
+def test_times_say_where_the_milliseconds_go(real):
+    assert set(real._times) == {"read", "first", "whole", "answers"}
+    assert 0 < real._times["first"] <= real._times["whole"] and real._times["read"] > 0
+
+
+def test_the_warning_is_for_pictures_that_are_unlike(tiny, shared):
+    studio = Studio(tiny, 3)
+    studio.wait(SECONDS)
+    assert not studio._unlike and "synthetic drawings" in studio._banner
+    studio.set_image(sorted((shared / "coco128" / "images").iterdir())[0])
+    studio.wait(SECONDS)
+    assert studio._unlike and studio._banner.startswith("This picture is unlike those it knows")
+    studio.set_image(5)
+    studio.wait(SECONDS)
+    assert not studio._unlike and "unlike" not in studio._banner
+
+
+def test_a_session_goes_out_as_json_png_and_code_that_runs(real, tmp_path):
+    for name in ("talk.json", "talk.png", "talk.py"):
+        real.export(tmp_path / name)
+    said = json.loads((tmp_path / "talk.json").read_text())
+    assert said["model"] == "tiny" and said["picture"] == {"source": "drawing 3", "width": 512, "height": 512}
+    assert [region["short"] for region in said["regions"]] == [real.answers[n]["short"] for n in (1, 2)]
+    assert (from_rle(said["regions"][1]["segmentation"]) == real.regions[2]).all()
+    assert said["conversation"] == real.conversation
+    assert Image.open(tmp_path / "talk.png").size[0] > 300
+    run = subprocess.run([sys.executable, tmp_path / "talk.py"], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    for text in (*(real.answers[n]["short"] for n in (1, 2)), real.conversation[1]["content"]):
+        assert text in run.stdout
+    with pytest.raises(ValueError, match="not as .txt"):
+        real.export(tmp_path / "talk.txt")
+
+
+def test_code_brings_a_picture_that_has_no_path(model, tmp_path):
+    rng = np.random.default_rng(0)
+    studio = Studio(model, rng.integers(0, 255, (H, W, 3), np.uint8))
+    draw(studio, r1=LEFT)
+    studio.rename(1, "it's \"mine\"\n# <b>")
+    studio.wait(SECONDS)
+    studio.export(tmp_path / "talk.py")
+    code = (tmp_path / "talk.py").read_text().split("model = ")[0]
+    space = {}
+    exec(code, space)
+    np.testing.assert_array_equal(np.asarray(space["image"]), np.asarray(studio.image))
+    assert (space["masks"][0] == LEFT).all()
+
+
+def test_the_browser_is_sent_the_file(studio, monkeypatch):
+    sent = []
+    monkeypatch.setattr(studio, "send", lambda content, buffers=None: sent.append((content, buffers)))
+    draw(studio, r1=LEFT)
+    studio.wait(SECONDS)
+    studio._message(None, {"kind": "export", "form": "json"}, [])
+    (content, (data,)) = sent[0]
+    assert content == {"kind": "file", "name": "session.json", "type": "application/json"}
+    assert json.loads(data)["regions"][0]["short"] == studio.answers[1]["short"]

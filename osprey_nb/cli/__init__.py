@@ -1,6 +1,7 @@
 """The console script `osprey-nb`.
 
     lab        JupyterLab on the first notebook
+    studio     draw, click and ask in a browser, without a notebook
     demo       describe the objects of a shipped picture, write demo.png
     describe   describe regions of your own picture, or everything in it; or in a folder of pictures
     train      train the tiny model or tiny SAM from nothing, or a stage of the paper on your data
@@ -25,6 +26,7 @@ from pathlib import Path
 
 from .data import check, curate
 from .describing import demo, describe, doctor, fetch, lab
+from .studio import studio
 from .training import evaluate, evaluate_sam, finetune, runs, train_sam, train_stage, train_tiny
 
 
@@ -81,6 +83,13 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--seed", type=int, default=0)
 
     command("lab", lab, "open JupyterLab on the first notebook; other arguments, as --no-browser, go to JupyterLab")
+
+    sub = command("studio", studio, "draw on a picture and ask, in a browser, on this machine only")
+    sub.add_argument("image", nargs="?", type=Path, help="a picture (default: a drawing)")
+    sub.add_argument("--segmenter", default="tiny", help="tiny, vit_b, vit_l, vit_h, classic, or a file of SAM weights")
+    sub.add_argument("--port", type=int, help="default: a free one")
+    sub.add_argument("--no-browser", action="store_true", help="print the address only")
+    takes_model(sub)
 
     sub = command("demo", demo, "describe the objects of a shipped picture and write an annotated PNG")
     sub.add_argument("number", nargs="?", type=int, default=0, help="which picture of data_samples (default: 0)")
