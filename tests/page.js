@@ -37,6 +37,7 @@ window.mount = async ({ esm, css, state, bytes, silent }) => {
     if (name === "_image") value = toView(value);
     model.set(name, value);
   };
+  window.custom = (content, buffers) => { for (const listener of listeners["msg:custom"] ?? []) listener(content, buffers); };
   window.another = (change) => { // several traits in one message: all are set before anybody hears of it
     change._image = toView(change._image);
     change._drawing = { seq: change._drawing.seq, runs: toView(change._drawing.runs) };

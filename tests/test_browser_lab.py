@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import urllib.request
 from pathlib import Path
 
 import nbformat
@@ -10,6 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from osprey_nb.data.scenes import make_scene
+from osprey_nb.widgets.label_files import read_labels
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 SECONDS = 60_000  # milliseconds: the patience of every wait
@@ -125,3 +127,28 @@ def test_a_stroke_over_an_object_in_the_first_notebook_brings_its_name(lab, page
     expect(studio.get_by_test_id("turn-1-answer")).to_have_text(re.compile(r"\w+"))
     expect(studio.get_by_test_id("answer-1-card")).to_have_attribute("data-state", "done")
     assert studio.get_by_test_id("notice").is_hidden()
+
+
+def test_a_kernel_restart_keeps_what_was_drawn_exportable(lab, page, tmp_path):
+    notebook = nbformat.v4.new_notebook()
+    show = "import numpy as np\nfrom osprey_nb.widgets import MaskCanvas\n"
+    show += "MaskCanvas(np.full((60, 80, 3), 220, np.uint8))"
+    notebook.cells = [nbformat.v4.new_code_cell(show)]
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, lab.notebooks / "restart.ipynb")
+    lab.open(page, "restart.ipynb")
+    run_cell(page, 0)
+    stage = page.get_by_test_id("stage")
+    expect(stage).to_have_attribute("data-ready", "true")
+    drag(page, stage, [(10, 10), (40, 30)], (60, 80))
+    expect(page.get_by_test_id("status")).to_have_attribute("data-state", "saved")
+    (kernel,) = [s["kernel"]["id"] for s in lab.api("sessions") if s["path"] == "restart.ipynb"]
+    restart = urllib.request.Request(f"{lab.url}/api/kernels/{kernel}/restart", method="POST")
+    urllib.request.urlopen(restart, timeout=60).close()
+    drag(page, stage, [(50, 10), (70, 50)], (60, 80))  # nobody hears of this one
+    expect(page.get_by_test_id("status")).to_have_attribute("data-state", "lost")
+    with page.expect_download() as download:
+        page.get_by_test_id("save-json").click()
+    download.value.save_as(tmp_path / "kept.json")
+    labels, _ = read_labels(tmp_path / "kept.json", (60, 80))
+    assert labels[20, 25] == 1 and labels[30, 60] == 1

@@ -11,8 +11,9 @@ from test_browser_canvas import Page, covered, disc, show  # noqa: F401  (show i
 from osprey_nb.data.scenes import make_scene
 from osprey_nb.masks import box_of
 from osprey_nb.segment import load_segmenter
-from osprey_nb.widgets.canvas import MaskCanvas, decode_runs
+from osprey_nb.widgets.canvas import MaskCanvas, decode_runs, encode_runs
 from osprey_nb.widgets.label_files import read_labels
+from osprey_nb.widgets.studio import Studio
 
 
 def text(value) -> str:
@@ -300,3 +301,81 @@ def test_nine_regions_on_twelve_megapixels_do_not_freeze(show):  # noqa: F811
     assert page.page.evaluate("performance.now()") - start < 2000  # not "seconds of freeze"
     labels = page.labels
     assert labels[500, 1000] == 9 and set(np.unique(labels)) == set(range(1, 10))
+
+
+# --- the studio's bar
+
+
+class Silent:
+    """A model that says nothing; the studio's bar needs none."""
+
+    def read(self, image):
+        return self
+
+    def describe(self, masks, detail="short", stream=True):
+        return iter([(i, "a thing") for i in range(len(masks))])
+
+
+@pytest.fixture
+def studio(show):  # noqa: F811
+    return show(widget=Studio(Silent(), np.full((120, 160, 3), 210, np.uint8)))
+
+
+def test_the_bar_asks_for_pictures_everything_and_files(studio, tmp_path):
+    page = studio
+    page.get("sample").select_option(label="Drawing 2")
+    page.get("path").fill("my cat.jpg")
+    page.get("path").press("Enter")
+    page.get("everything").click()
+    page.get("export-py").click()
+    assert page.page.evaluate("messages") == [
+        {"kind": "sample", "number": 5}, {"kind": "path", "path": "my cat.jpg"}, {"kind": "everything"},
+        {"kind": "export", "form": "py"},
+    ]  # fmt: skip
+    (tmp_path / "<b>.png").write_bytes(b"12345")
+    with page.page.expect_file_chooser() as chooser:
+        page.get("open-picture").click()
+    chooser.value.set_files(tmp_path / "<b>.png")
+    page.page.wait_for_function("messages.at(-1).kind === 'picture'")
+    assert page.page.evaluate("[messages.at(-1).name, files[0].byteLength]") == ["<b>.png", 5]
+
+
+def test_earlier_pictures_warning_and_times_are_shown_as_text(studio):
+    page = studio
+    assert not page.get("history").is_visible() and not page.get("banner").is_visible()
+    evil = '<img src=x onerror="window.hacked = true">'
+    page.page.evaluate("text => { fromPython('_history', [text]); fromPython('_banner', text); }", evil)
+    page.page.evaluate("fromPython('_unlike', true)")
+    page.page.evaluate("fromPython('_times', { read: 11.3, first: 4.25, whole: 23, answers: 2 })")
+    assert page.get("banner").text_content() == evil and "osprey-unlike" in page.get("banner").get_attribute("class")
+    assert page.get("times").text_content() == "Picture read once: 11 ms · first word: 4.3 ms · 2 whole answers: 23 ms"
+    page.get("history").select_option(label=evil)
+    assert page.page.evaluate("messages.at(-1)") == {"kind": "reopen", "number": 0}
+    assert page.page.evaluate("window.hacked") is None
+
+
+def test_everything_is_a_tree_from_which_regions_are_taken(studio):
+    page = studio
+    masks = np.zeros((3, 120, 160), np.uint8)
+    masks[0, 10:90, 10:60], masks[1, 20:40, 20:40], masks[2, 30:110, 100:150] = 1, 1, 1
+    words = ["a <b>house</b>", "its door", "a tree"]
+    items = [{"runs": text(encode_runs(m)), "words": w, "depth": d} for m, w, d in zip(masks, words, (0, 1, 0), strict=True)]
+    page.page.evaluate("items => fromPython('_candidates', { id: 'everything', items })", items)
+    assert [page.get(f"candidate-{i}").text_content() for i in (1, 2, 3)] == words
+    page.get("candidate-1").hover()
+    assert page.painted((50, 80)) > 0 and page.sent == []
+    page.get("candidate-1").click()
+    page.get("candidate-3").click()
+    labels = page.labels
+    np.testing.assert_array_equal(labels == 1, masks[0] == 1)
+    np.testing.assert_array_equal(labels == 2, masks[2] == 1)  # each thing a region of its own
+    page.get("candidates-cancel").click()
+    expect(page.get("candidates")).to_be_hidden()
+
+
+def test_a_file_from_python_is_downloaded(studio):
+    page = studio
+    with page.page.expect_download() as download:
+        page.page.evaluate("""() => custom({ kind: "file", name: "session.json", type: "application/json" },
+            [new DataView(new TextEncoder().encode("{}").buffer)])""")
+    assert download.value.suggested_filename == "session.json"
