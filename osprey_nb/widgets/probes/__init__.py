@@ -16,6 +16,10 @@ Of a model and a picture (`asked.Asked` reads it once):
     stepper     StepperProbe     writes a token at a time; shows the next words, and the logit lens  (05, 08)
     whatif      WhatIfProbe      moves, grows or trades a mask; shows both answers, word by word     (03, 08)
     switches    SwitchProbe      turns off levels and tokens of a region; shows the answer           (03)
+    saliency    SaliencyProbe    chooses a word and a method; shows which pixels and cells count     (02, 08)
+    space       SpaceProbe       chooses regions on a map of many; shows which are alike, and where  (03, 04)
+    microscope  MicroscopeProbe  chooses a cell; shows its patch and its share of the pooled mean    (03)
+    quiz        QuizProbe        the reader guesses before the model tells                           (00)
 """
 
 from .attention import (
@@ -30,17 +34,35 @@ from .attention import (
 )
 from .brush import BrushProbe, BrushReading, brush_figure, read_brush
 from .features import FeatureProbe, FeatureState, Patch, cell_of, feature_figure, likeness_map, nearest_patches
+from .microscope import CellReading, MicroscopeProbe, MicroscopeState, cells_at, microscope_figure, read_cells
 from .pooling import LevelReading, MaskProbe, ProbeState, likeness, probe_figure, probe_mask, read_levels
+from .quiz import Question, QuizProbe, QuizState, Verdict, judge, quiz_figure, scene_questions, tally
+from .saliency import Saliency, SaliencyProbe, SaliencyState, gradient, occlusion, saliency_figure
+from .space import (
+    Regions,
+    SpaceProbe,
+    SpaceState,
+    cosines,
+    flat,
+    neighbours,
+    read_regions,
+    scene_pictures,
+    space_figure,
+)
 from .stepper import StepperProbe, StepState, final_norm, lens, next_words, stepper_figure
 from .switches import SwitchProbe, SwitchState, losses, switched, switches_figure
 from .tokens import TokenProbe, positions, prompt_tokens, swap_tokens
 from .whatif import Change, WhatIfProbe, WhatIfState, change, changed_mask, whatif_figure
 
 __all__ = [
-    "AttentionProbe", "AttentionReading", "AttentionState", "BrushProbe", "BrushReading", "Change", "FeatureProbe",
-    "FeatureState", "LevelReading", "MaskProbe", "Patch", "ProbeState", "StepState", "StepperProbe", "SwitchProbe",
-    "SwitchState", "TokenProbe", "WhatIfProbe", "WhatIfState", "attention_figure", "attention_row", "brush_figure",
-    "cell_of", "change", "changed_mask", "feature_figure", "final_norm", "grouped", "lens", "likeness", "likeness_map",
-    "losses", "nearest_patches", "next_words", "positions", "probe_figure", "probe_mask", "prompt_tokens", "read_attention",
-    "read_brush", "read_levels", "rollout", "stepper_figure", "swap_tokens", "switched", "switches_figure", "whatif_figure",
+    "AttentionProbe", "AttentionReading", "AttentionState", "BrushProbe", "BrushReading", "CellReading", "Change",
+    "FeatureProbe", "FeatureState", "LevelReading", "MaskProbe", "MicroscopeProbe", "MicroscopeState", "Patch", "ProbeState",
+    "Question", "QuizProbe", "QuizState", "Regions", "Saliency", "SaliencyProbe", "SaliencyState", "SpaceProbe", "SpaceState",
+    "StepState", "StepperProbe", "SwitchProbe", "SwitchState", "TokenProbe", "Verdict", "WhatIfProbe", "WhatIfState",
+    "attention_figure", "attention_row", "brush_figure", "cell_of", "cells_at", "change", "changed_mask", "cosines",
+    "feature_figure", "final_norm", "flat", "gradient", "grouped", "judge", "lens", "likeness", "likeness_map", "losses",
+    "microscope_figure", "nearest_patches", "neighbours", "next_words", "occlusion", "positions", "probe_figure", "probe_mask",
+    "prompt_tokens", "quiz_figure", "read_attention", "read_brush", "read_cells", "read_levels", "read_regions", "rollout",
+    "saliency_figure", "scene_pictures", "scene_questions", "space_figure", "stepper_figure", "swap_tokens", "switched",
+    "switches_figure", "tally", "whatif_figure",
 ]  # fmt: skip

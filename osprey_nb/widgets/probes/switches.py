@@ -129,8 +129,8 @@ class SwitchProbe(StatefulProbe):
     """
 
     notice = (
-        "Each level brings something else: without one of them a word changes, not the sentence. "
-        "Without the picture's own tokens a short answer hardly changes."
+        "In the tiny model nearly all of a short answer rests on res3. "
+        "The spatial token and the picture's own tokens hardly change it."
     )
 
     def __init__(self, model, image, masks, question: str = SHORT, start: SwitchState | None = None):
