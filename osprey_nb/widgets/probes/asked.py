@@ -25,19 +25,25 @@ from osprey_nb.prompt import SHORT
 from .tokens import positions
 
 LONGEST = 48  # tokens of an answer
+HOOKED = "_output_capturing_hooks_installed"  # where transformers remembers its hooks
 Pair = tuple[Tensor, Tensor]  # mask tokens and spatial tokens, R×D each: one row for each region
 
 
 @contextmanager
 def still(model: nn.Module) -> Iterator[None]:
-    """Inside, every module is in evaluation mode: no dropout. Afterwards each has the mode it had, after an error too."""
-    modes = [(module, module.training) for module in model.modules()]
+    """Inside, every module is in evaluation mode: no dropout. Afterwards each has its mode and its hooks as before, after an
+    error too. (Asked for attention or hidden states, transformers puts hooks into a model and leaves them there.)"""
+    before = [(module, module.training, set(module._forward_hooks), HOOKED in vars(module)) for module in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        for module, training, hooks, hooked in before:
+            module.training = training
+            for key in set(module._forward_hooks) - hooks:
+                del module._forward_hooks[key]
+            if HOOKED in vars(module) and not hooked:
+                delattr(module, HOOKED)
 
 
 class Asked:
@@ -66,6 +72,11 @@ class Asked:
     def grid(self) -> tuple[int, int]:
         """Rows and columns of the image tokens."""
         return tuple(self.features[2].shape[-2:])
+
+    def mask(self, region: int) -> np.ndarray:
+        """H×W bool. ValueError for a region that isn't there."""
+        check_choice("region", region, len(self.masks))
+        return self.masks[region]
 
     def pair(self, masks: np.ndarray | Tensor) -> Pair:
         """R×H×W masks, 0/1, to their mask tokens and spatial tokens."""

@@ -108,8 +108,7 @@ def attention_figure(asked: Asked, reading: AttentionReading, state: AttentionSt
 
     `reading` is that of `asked.embeds` of the region with its whole answer.
     """
-    check_choice("region", state.region, len(asked.masks))
-    mask = asked.masks[state.region]
+    mask = asked.mask(state.region)
     answer = asked.answer(mask)
     check_choice("word", state.word, len(answer))
     tokens, start = asked.positions(answer), len(asked.positions())
@@ -217,13 +216,12 @@ class AttentionProbe(StatefulProbe):
         super().move(**changes)
 
     def _words(self, region: int) -> list[tuple[str, int]]:
-        words = self.asked.words(self.asked.answer(self.asked.masks[region]))
+        words = self.asked.words(self.asked.answer(self.asked.mask(region)))
         return [(f"{i} · {word}", i - 1) for i, word in enumerate(words, 1)]
 
     def _reading(self, region: int) -> AttentionReading:
         if region not in self._readings:
-            check_choice("region", region, len(self.asked.masks))
-            mask = self.asked.masks[region]
+            mask = self.asked.mask(region)
             embeds = self.asked.embeds(self.asked.pair(mask[None]), self.asked.answer(mask))
             self._readings[region] = read_attention(self.asked.model.llm, embeds)
         return self._readings[region]

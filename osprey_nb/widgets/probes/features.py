@@ -158,6 +158,7 @@ class FeatureProbe(StatefulProbe):
 
     def move(self, **changes) -> None:
         if "level" in changes:  # another number of channels
+            check_choice("level", changes["level"], len(self.features))
             most = len(self.features[changes["level"]]) - 1
             changes.setdefault("channel", min(self.state.channel, most))
             self.state = replace(self.state, **changes)

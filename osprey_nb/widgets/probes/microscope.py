@@ -144,7 +144,7 @@ class MicroscopeProbe(StatefulProbe):
 
     def __init__(self, image: np.ndarray, features, mask: np.ndarray, resize="threshold", start: MicroscopeState | None = None):
         if mask.shape != image.shape[:2] or not mask.any():
-            raise ValueError(f"The mask is {mask.shape} with {int(mask.sum())} pixels; give {image.shape[:2]} with one at least.")
+            raise ValueError(f"The mask is {mask.shape} with {int(mask.sum())} pixels; give {image.shape[:2]} with some.")
         self.image, self.mask, self.resize = image, mask, resize
         self.features = [feature.detach().float().cpu() for feature in features]
         ys, xs = np.nonzero(mask)
@@ -165,6 +165,7 @@ class MicroscopeProbe(StatefulProbe):
     def move(self, **changes) -> None:
         if "level" in changes:  # the cell there that holds the middle of the present one
             sizes = [feature.shape[1:] for feature in self.features]
+            check_choice("level", changes["level"], len(sizes))
             row, column = cells_at(self.state, sizes)[changes["level"]]
             changes = {"row": row, "column": column} | changes
             self.state = replace(self.state, **changes)

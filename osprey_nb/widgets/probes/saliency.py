@@ -27,7 +27,7 @@ from .panels import heat, legend, quoted, write
 from .stateful import StatefulProbe, region_control
 
 CELLS = 6  # rows and columns of what occlusion hides; CELLS² pictures are read
-AT_ONCE = 64
+AT_ONCE = 12  # pictures side by side
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,7 @@ def occlusion(asked: Asked, mask: np.ndarray, cells: int = CELLS) -> tuple[np.nd
 
 def saliency_figure(asked: Asked, found: Saliency, state: SaliencyState) -> Figure:
     """The region with its answer, and what of the picture and of the mask the answer, or one word, hangs on."""
-    check_choice("region", state.region, len(asked.masks))
-    mask = asked.masks[state.region]
+    mask = asked.mask(state.region)
     answer = asked.answer(mask)
     if state.word != "all":
         check_choice("word", state.word, len(answer))
@@ -169,7 +168,6 @@ class SaliencyProbe(StatefulProbe):
     def __init__(self, model, image, masks, question: str = SHORT, start: SaliencyState | None = None):
         self.asked, self._found = Asked(model, image, masks, question), {}
         state = start or SaliencyState()
-        check_choice("region", state.region, len(self.asked.masks))
         methods = ["gradient", "occlusion"]
         controls = {
             "region": region_control(len(self.asked.masks), state.region),
@@ -188,11 +186,11 @@ class SaliencyProbe(StatefulProbe):
         super().move(**changes)
 
     def _words(self, region: int) -> list[tuple[str, int | str]]:
-        words = self.asked.words(self.asked.answer(self.asked.masks[region]))
+        words = self.asked.words(self.asked.answer(self.asked.mask(region)))
         return [("all", "all"), *((f"{i} · {word}", i - 1) for i, word in enumerate(words, 1))]
 
     def static(self) -> Figure:
-        state, mask = self.state, self.asked.masks[self.state.region]
+        state, mask = self.state, self.asked.mask(self.state.region)
         if state.method == "gradient":
             return saliency_figure(self.asked, gradient(self.asked, mask, state.word), state)
         if state.region not in self._found:

@@ -199,8 +199,8 @@ class SpaceProbe(StatefulProbe):
     """
 
     notice = (
-        "In the mask token's space things of one kind lie together; by the spatial token it is place and size that count. "
-        "Two things may be alike on a fine level and strangers on a coarse one."
+        "Nearest by pooled res2 are things of one colour, by res3 things of one kind, by the spatial token things of one place "
+        "and outline. The mask token holds colour and kind."
     )
 
     def __init__(self, regions: Regions, start: SpaceState | None = None):

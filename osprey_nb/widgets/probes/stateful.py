@@ -30,11 +30,15 @@ class StatefulProbe(ipywidgets.VBox):
         super().__init__([title, *lines, self.picture, notice])
 
     def move(self, **changes) -> None:
-        """Change the state, move the controls there, and draw it."""
-        self.state = replace(self.state, **changes)
+        """Change the state, draw it, and move the controls there. Where it cannot be drawn the old state stays."""
+        before, self.state = self.state, replace(self.state, **changes)
+        try:
+            self.picture.value = to_png(self.static())
+        except ValueError:
+            self.state = before
+            raise
         for name in changes:
             self.controls[name].value = changes[name]
-        self.picture.value = to_png(self.static())
 
     def static(self) -> Figure:
         """The present state as a figure, for readers without a kernel."""

@@ -49,15 +49,15 @@ def next_words(logits: Tensor, temperature: float, count: int) -> list[tuple[int
 def final_norm(llm, embeds: Tensor) -> nn.Module:
     """The module that makes the last hidden state, found by what it gives: families call it by many names."""
     made: list[tuple[nn.Module, Tensor]] = []
-    hooks = [
-        module.register_forward_hook(lambda module, _, out: made.append((module, out)) if torch.is_tensor(out) else None)
-        for module in llm.base_model.modules()
-    ]
-    try:
+
+    def keep(module, _, out):
+        if torch.is_tensor(out):
+            made.append((module, out))
+
+    with still(llm), torch.no_grad():  # takes the hooks away again
+        for module in llm.base_model.modules():
+            module.register_forward_hook(keep)
         last = llm.base_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
-    finally:
-        for hook in hooks:
-            hook.remove()
     found = [module for module, out in made if out is last]
     if not found:
         raise ValueError(f"{type(llm).__name__} has no final norm that can be found; the logit lens needs it.")
@@ -84,8 +84,7 @@ def stepper_figure(asked: Asked, looked: Tensor, state: StepState) -> Figure:
 
     `looked` is `lens` at the positions that write the A tokens of the region's answer: (L + 1)×A×V.
     """
-    check_choice("region", state.region, len(asked.masks))
-    mask = asked.masks[state.region]
+    mask = asked.mask(state.region)
     answer = asked.answer(mask)
     check_choice("step", state.step, len(answer))
     words = asked.words(answer)
@@ -126,7 +125,7 @@ def _lens(axes, asked: Asked, looked: Tensor, words: list[str], step: int) -> No
     first = max(0, min(step - MOST_STEPS // 2, len(words) - MOST_STEPS))
     shown = looked[:, first : first + MOST_STEPS].softmax(-1)
     best = shown.max(-1)
-    axes.imshow(best.values[layers], cmap="Blues", vmin=0, vmax=1.25, aspect="auto", origin="lower")
+    axes.imshow(best.values[layers].numpy(), cmap="Blues", vmin=0, vmax=1.25, aspect="auto", origin="lower")
     columns = shown.shape[1]
     longest = 8 if columns > 5 else 11
     for row, layer in enumerate(layers):
@@ -182,8 +181,7 @@ class StepperProbe(StatefulProbe):
 
     def _lens(self, region: int) -> Tensor:
         if region not in self._looked:
-            check_choice("region", region, len(self.asked.masks))
-            mask = self.asked.masks[region]
+            mask = self.asked.mask(region)
             answer = self.asked.answer(mask)
             embeds = self.asked.embeds(self.asked.pair(mask[None]), answer[:-1])
             self._looked[region] = lens(self.asked.model.llm, embeds, len(answer))

@@ -22,7 +22,7 @@ from matplotlib.patches import Circle, FancyBboxPatch
 from osprey_nb.diagrams.drawing import COLOURS, INK, SOFT, new_sheet, picture
 from osprey_nb.prompt import SHORT
 
-from .asked import Asked, Pair, check_choice, still
+from .asked import Asked, Pair, still
 from .panels import AFTER, BEFORE, legend, part, quoted, word_bars, write
 from .stateful import StatefulProbe, region_control
 
@@ -77,8 +77,7 @@ def switches_figure(asked: Asked, state: SwitchState, lost: dict[str, float] | N
 
     `lost` is what `losses` gives of the region; without it, it is worked out.
     """
-    check_choice("region", state.region, len(asked.masks))
-    mask = asked.masks[state.region]
+    mask = asked.mask(state.region)
     usual = asked.answer(mask)
     pair, seen = switched(asked, mask, state.off)
     answer = usual if not state.off else asked.write(pair, seen)[0]
@@ -146,6 +145,5 @@ class SwitchProbe(StatefulProbe):
     def static(self) -> Figure:
         region = self.state.region
         if region not in self._lost:
-            check_choice("region", region, len(self.asked.masks))
-            self._lost[region] = losses(self.asked, self.asked.masks[region])
+            self._lost[region] = losses(self.asked, self.asked.mask(region))
         return switches_figure(self.asked, self.state, self._lost[region])

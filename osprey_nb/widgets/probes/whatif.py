@@ -60,9 +60,8 @@ def changed_mask(mask: np.ndarray, grow: float = 0, right: int = 0, down: int = 
 
 def change(asked: Asked, state: WhatIfState) -> Change:
     """Ask with both masks. ValueError for a region that isn't there."""
-    for name in ("region", "instead"):
-        check_choice(name, getattr(state, name), len(asked.masks))
-    before = asked.masks[state.region]
+    before = asked.mask(state.region)
+    check_choice("instead", state.instead, len(asked.masks))
     after = changed_mask(asked.masks[state.instead], state.grow, state.right, state.down)
     first = asked.answer(before)
     if not after.any():
@@ -105,8 +104,8 @@ class WhatIfProbe(StatefulProbe):
     """
 
     notice = (
-        "A mask may lose its edge, or grow over the background, and the answer stays: the mean under it hardly changes. "
-        "Move it half its width, and colour and kind begin to leave."
+        "Grown or shrunk by a few pixels, colour and kind stay. Moved by half its width a region loses its pattern first; "
+        "by its whole width hardly anything is left."
     )
 
     def __init__(self, model, image, masks, question: str = SHORT, start: WhatIfState | None = None):
