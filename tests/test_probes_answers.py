@@ -5,13 +5,15 @@ import copy
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 from test_generate import MORE
 from test_model import FAMILIES, build
 from transformers import Gemma2Config
 
 from osprey_nb import Osprey
 from osprey_nb.data.scenes import make_scene
-from osprey_nb.prompt import SHORT
+from osprey_nb.prompt import DETAILED, SHORT
 from osprey_nb.train.language import train_tokenizer
 from osprey_nb.widgets import probes
 from osprey_nb.widgets.probes.asked import Asked, still
@@ -483,3 +485,22 @@ def test_what_a_model_writes_is_never_html(tiny, scene, masks):
         probe = getattr(probes, kind)(tiny, scene.image, masks)
         html = [child.value for child in probe.children if type(child).__name__ == "HTML"]
         assert len(html) == 2 and "butterfly" not in "".join(html)
+
+
+def test_long_answers_stay_on_the_sheet(tiny, scene, masks):
+    """No text of a figure reaches over its border, and the step that is looked at is always among those shown."""
+    for kind in ("AttentionProbe", "StepperProbe", "WhatIfProbe", "SwitchProbe", "SaliencyProbe"):
+        probe = getattr(probes, kind)(tiny, scene.image, masks[:1], question=DETAILED)
+        answer = probe.asked.answer(masks[0])
+        assert len(answer) > 20
+        if kind == "StepperProbe":
+            probe.move(step=len(answer) - 1)
+            assert "</s>" in [text.get_text() for text in probe.static().axes[0].texts]
+        figure = probe.static()
+        FigureCanvasAgg(figure).draw()
+        width, height = figure.canvas.get_width_height()
+        for text in figure.findobj(Text):
+            box = text.get_window_extent()
+            if text.get_text() and text.get_visible():
+                inside = box.x0 >= 0 and box.x1 <= width and box.y0 >= 0 and box.y1 <= height
+                assert inside, f"{kind}: {text.get_text()!r} is cut off"

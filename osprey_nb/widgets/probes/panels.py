@@ -34,8 +34,9 @@ def write(figure: Figure, x: float, y: float, text: str, size: float = 9, colour
     figure.text(x / across, y / up, text, fontsize=size, color=colour, parse_math=False, **look)
 
 
-def quoted(text: str) -> str:
-    return f"“{text}”" if text else "(nothing)"
+def quoted(text: str, most: int = 120) -> str:
+    """A text in quotation marks, cut at a word where it has more than `most` characters."""
+    return f"“{textwrap.shorten(text, most, placeholder=' …')}”" if text else "(nothing)"
 
 
 def heat(figure: Figure, x: float, y: float, size: float, image, values: np.ndarray, mask, title: str, top=None) -> None:

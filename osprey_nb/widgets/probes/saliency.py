@@ -104,10 +104,10 @@ def saliency_figure(asked: Asked, found: Saliency, state: SaliencyState) -> Figu
     answer = asked.answer(mask)
     if state.word != "all":
         check_choice("word", state.word, len(answer))
-    what = quoted(asked.text(answer)) if state.word == "all" else quoted(asked.word(answer[state.word]))
+    what = quoted(asked.text(answer), 70) if state.word == "all" else quoted(asked.word(answer[state.word]))
     figure, _ = new_sheet(11.6, 4.75)
     write(figure, 0.15, 4.5, f"What {what} hangs on · {state.method}", 12)
-    picture(figure, 0.15, 0.6, 3.4, asked.image, mask, title=f"the answer: {quoted(asked.text(answer))}"[:60])
+    picture(figure, 0.15, 0.6, 3.4, asked.image, mask, title=quoted(asked.text(answer), 44))
     titles = {
         "gradient": ("slope by the picture's pixels", "slope by the mask's pixels"),
         "occlusion": ("lost when a cell is hidden", "lost when a cell is cut from the mask"),

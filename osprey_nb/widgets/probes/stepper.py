@@ -90,8 +90,11 @@ def stepper_figure(asked: Asked, looked: Tensor, state: StepState) -> Figure:
     words = asked.words(answer)
     figure, sheet = new_sheet(11.6, 5.4)
     write(figure, 0.15, 5.15, f"Step {state.step + 1} of {len(answer)}: what comes after what is written?", 12)
-    x = 0.15
-    for i, word in enumerate(words):
+    x, first = 0.15, max(0, state.step - MOST_STEPS)
+    if first:
+        write(figure, x, 4.7, "…", 11)
+        x += 0.3
+    for i, word in enumerate(words[first:], first):
         width = 0.22 + 0.088 * len(word)
         if x + width > 11.2:
             write(figure, x, 4.7, "…", 11)

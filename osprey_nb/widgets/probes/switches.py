@@ -90,21 +90,22 @@ def switches_figure(asked: Asked, state: SwitchState, lost: dict[str, float] | N
         _switch(sheet, 3.25, 4.0 - 0.45 * i, getattr(state, name), name)
     for i, (head, said, tone) in enumerate((("all on", usual, "#5D6875"), ("now", answer, AFTER))):
         write(figure, 0.15 + 3.3 * i, 1.05, head, 8.5, SOFT)
-        write(figure, 0.15 + 3.3 * i, 0.9, quoted(asked.text(said)), 10.5, tone, 34, va="top", weight="bold")
+        write(figure, 0.15 + 3.3 * i, 0.9, quoted(asked.text(said)), 10, tone, 34, va="top", weight="bold")
 
     chances = np.concatenate([asked.chances(asked.pair(mask[None]), usual), asked.chances(pair, usual, seen)])
     ways = dict(zip(("all on", "now"), chances[:, :MOST_WORDS], strict=True))
     words = asked.words(usual[:MOST_WORDS])
-    word_bars(part(figure, 6.9, 2.85, 4.5, 1.35), words, ways, "the words of the usual answer: probability in %")
-    axes = part(figure, 8.0, 0.65, 3.0, 1.55)
+    title = "the words of the usual answer" + (f", the first {MOST_WORDS}" if len(usual) > MOST_WORDS else "")
+    word_bars(part(figure, 6.9, 3.05, 4.5, 1.3), words, ways, f"{title}: probability in %")
+    axes = part(figure, 8.0, 0.55, 3.0, 1.45)
     top = max(*lost.values(), 1.0)
     for i, name in enumerate(SWITCHES):
         axes.barh(i, max(lost[name], 0), color=_colour(name), height=0.66)
         axes.text(max(lost[name], 0) + 0.02 * top, i, f"{round(lost[name], 1) + 0:.1f}", va="center", fontsize=8.5, color=INK)
     axes.set(xlim=(0, 1.15 * top), ylim=(5.6, -0.6), yticks=range(6))
     axes.set_yticklabels([NAMES.get(name, name) for name in SWITCHES], fontsize=8.5)
-    write(figure, 6.9, 2.4, "log-likelihood of the usual answer that is lost when one alone is off", 9)
-    legend(figure, 7.0, 0.25, {"all on": BEFORE, "now": AFTER})
+    write(figure, 6.9, 2.15, "log-likelihood of the usual answer that is lost when one alone is off", 9)
+    legend(figure, 7.0, 0.22, {"all on": BEFORE, "now": AFTER})
     return figure
 
 

@@ -82,8 +82,7 @@ def whatif_figure(asked: Asked, state: WhatIfState) -> Figure:
         title = f"{name}: {mask.sum():,} pixels"
         picture(figure, x, 1.15, 2.75, asked.image, mask if mask.any() else None, COLOURS["mask"], title)
         said, tone = (quoted(asked.text(answer)), colour) if mask.any() else ("empty: nothing to ask about", ALARM)
-        look = {"va": "top", "weight": "bold"}
-        write(figure, x, 1.03, said, 10, "#5D6875" if tone == SOFT else tone, 36, **look)
+        write(figure, x, 1.03, said, 10, "#5D6875" if tone == SOFT else tone, 30, va="top", weight="bold")
     same = first == second or not second
     panels = [("the words of the answer" if same else "the words of the answer before", first, now.of_first)]
     if not same:
@@ -92,6 +91,7 @@ def whatif_figure(asked: Asked, state: WhatIfState) -> Figure:
     for i, (title, answer, chances) in enumerate(panels):
         axes = part(figure, 6.5, 1.15 + (0 if same else 1.65 * (1 - i)), 4.9, height)
         ways = dict(zip(("before", "after"), chances[:, :MOST_WORDS], strict=False))
+        title += f", the first {MOST_WORDS}" if len(answer) > MOST_WORDS else ""
         word_bars(axes, asked.words(answer[:MOST_WORDS]), ways, f"{title}: probability in %")
     legend(figure, 6.6, 0.35, {"with the mask before": BEFORE, "with the mask after": AFTER})
     return figure
