@@ -42,6 +42,11 @@ class ClickProbe(StatefulProbe):
     `segmenter` from `load_segmenter`; `session` from `model.read(image)`. The segmenter reads the session's picture.
     """
 
+    notice = (
+        "The whole stays the same while the click wanders over a thing; "
+        "the smaller masks follow the click. On bare ground the scores fall."
+    )
+
     def __init__(self, segmenter, session, start: ClickState | None = None):
         self.segmenter, self.session = segmenter, session
         segmenter.set_image(session.image)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ipywidgets
 import numpy as np
@@ -15,6 +15,7 @@ from matplotlib.patches import Rectangle
 from osprey_nb.diagrams import principal_colours
 from osprey_nb.viz import ALARM, INK
 
+from .asked import check_choice
 from .stateful import StatefulProbe
 
 LEVELS = ("res2", "res3", "res4", "res5")
@@ -23,11 +24,16 @@ NEAREST = 8
 
 @dataclass(frozen=True)
 class FeatureState:
-    """A point of the picture (pixels) and the level on which its cell is looked at, 0 to 3 for res2 to res5."""
+    """A point of the picture (pixels) and the level on which its cell is looked at, 0 to 3 for res2 to res5.
+
+    `shown`: "colours", the three directions in which the cells differ most, or "channel", the one of that number (from 0).
+    """
 
     x: float
     y: float
     level: int = 2
+    shown: str = "colours"
+    channel: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,8 @@ def feature_figure(
 ) -> Figure:
     """A picture (H×W×3), one of its levels in colours, how like every cell is to the chosen one, and the nearest patches.
 
-    `features` are the four levels, C×H×W each; `gallery` holds other pictures with theirs.
+    `features` are the four levels, C×H×W each; `gallery` holds other pictures with theirs. ValueError for a channel that isn't
+    there.
     """  # fmt: skip
     height, width = image.shape[:2]
     feature = features[state.level]
@@ -79,9 +86,15 @@ def feature_figure(
     figure = Figure(figsize=(11.5, 5.6 if gallery else 4.0), dpi=90)
     top = 0.34 if gallery else 0.02
     likeness = likeness_map(feature, (row, column))
+    if state.shown == "colours":
+        title, inside, look = f"{feature.shape[0]} channels as colours", principal_colours(feature.numpy()), {}
+    else:
+        check_choice("channel", state.channel, len(feature))
+        inside, look = feature[state.channel].numpy(), {"cmap": "viridis"}
+        title = f"channel {state.channel}, here {inside[row, column]:.2f} ({inside.min():.2f} … {inside.max():.2f})"
     shown = (
         (f"the picture; a cell of {LEVELS[state.level]} is outlined", image, (0, width, height, 0), {}),
-        (f"{LEVELS[state.level]}: {feature.shape[0]} channels as colours", principal_colours(feature.numpy()), None, {}),
+        (f"{LEVELS[state.level]}: {title}", inside, None, look),
         ("how like each cell is to it", likeness, None, {"cmap": "magma", "vmin": -1, "vmax": 1}),
     )
     for i, (title, pixels, extent, look) in enumerate(shown):
@@ -114,8 +127,12 @@ def feature_figure(
 class FeatureProbe(StatefulProbe):
     """Move a point over a picture, choose a level: see which cells hold the like, here and in other pictures.
 
+    The level is drawn as colours, or one channel of it.
+
     `image` H×W×3 uint8; `features` its four levels, C×H×W each; `gallery` other pictures with theirs.
     """
+
+    notice = "A fine level finds cells of one colour or edge, a coarse one cells of one thing. Most channels name nothing."
 
     def __init__(self, image: np.ndarray, features, gallery=(), start: FeatureState | None = None):
         self.image, self.features = image, [feature.detach() for feature in features]
@@ -132,8 +149,21 @@ class FeatureProbe(StatefulProbe):
             "x": slider("x", "left–right", width), "y": slider("y", "up–down", height),
             "level": ipywidgets.ToggleButtons(options=options, value=state.level, description="level",
                                               style={"button_width": "5em"}),
+            "shown": ipywidgets.ToggleButtons(options=["colours", "channel"], value=state.shown, description="shown",
+                                              style={"button_width": "6em"}),
+            "channel": ipywidgets.IntSlider(state.channel, min=0, max=len(self.features[state.level]) - 1,
+                                            description="channel", continuous_update=False),
         }  # fmt: skip
-        super().__init__("Probe: what does a cell know?", state, controls, [list(controls)])
+        super().__init__("Probe: what does a cell know?", state, controls, [["x", "y", "level"], ["shown", "channel"]])
+
+    def move(self, **changes) -> None:
+        if "level" in changes:  # another number of channels
+            check_choice("level", changes["level"], len(self.features))
+            most = len(self.features[changes["level"]]) - 1
+            changes.setdefault("channel", min(self.state.channel, most))
+            self.state = replace(self.state, **changes)
+            self.controls["channel"].max = most
+        super().move(**changes)
 
     def static(self) -> Figure:
         return feature_figure(self.image, self.features, self.state, self.gallery)

@@ -155,6 +155,8 @@ class MaskProbe(StatefulProbe):
     `image` H×W×3 uint8; `features` the four levels of that picture, C×H×W each. Sliders take the arrow keys.
     """
 
+    notice = "The vector follows what is under the mask, hardly its outline; a small mask vanishes on coarse levels first."
+
     def __init__(self, image: np.ndarray, features: list[torch.Tensor], start: ProbeState | None = None):
         self.image, self.features = image, [feature.detach() for feature in features]
         height, width = image.shape[:2]

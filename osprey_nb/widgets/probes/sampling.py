@@ -90,6 +90,11 @@ class SamplingProbe(StatefulProbe):
     `logits` T×V of the answer's T tokens, `tokens` those tokens, `tokenizer` to write them.
     """
 
+    notice = (
+        "The model is sure of some words and wavers at others. A hot temperature "
+        "gives room to words that fit nowhere; top-p takes it back."
+    )
+
     def __init__(self, logits: Tensor, tokens: Sequence[int], tokenizer, start: SamplingState | None = None):
         self.logits, self.vocabulary = logits.detach(), lambda token: tokenizer.decode([token])
         self.words = [self.vocabulary(token) for token in tokens]
