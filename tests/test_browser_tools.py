@@ -202,6 +202,60 @@ def test_a_file_is_opened_by_python(show, tmp_path):  # noqa: F811
     assert page.widget._notice == "" and (page.widget.regions[1] == (labels == 6)).all()
 
 
+TOUCH = """([kind, id, x, y, type]) => document.querySelector(".osprey-stage").dispatchEvent(new PointerEvent(kind, {
+    pointerId: id, clientX: x, clientY: y, pointerType: type, isPrimary: id === 1, button: 0, buttons: 1, bubbles: true,
+}))"""
+
+
+@pytest.fixture
+def touch(show):  # noqa: F811
+    page = show()
+    # A made-up pointer cannot be captured: the browser knows of no such finger.
+    page.page.evaluate("document.querySelector('.osprey-stage').setPointerCapture = () => {}")
+    return page, lambda kind, finger, point, type="touch": page.page.evaluate(TOUCH, [f"pointer{kind}", finger, *point, type])
+
+
+def test_two_fingers_zoom_and_move_and_draw_nothing(touch):
+    page, finger = touch
+    (ax, ay), (bx, by) = page.at((60, 60)), page.at((100, 60))
+    apart = bx - ax
+    finger("down", 1, (ax, ay))
+    finger("move", 1, (ax + 2, ay))
+    finger("down", 2, (bx, by))
+    finger("move", 1, (ax - apart / 2, ay))
+    finger("move", 2, (bx + apart / 2, by))
+    assert 190 <= int(page.get("zoom").text_content().split()[0]) <= 210
+    finger("up", 2, (bx, by))
+    finger("move", 1, (ax + 40, ay))
+    finger("up", 1, (ax, ay))
+    assert page.sent == []  # the finger that stays draws nothing
+    finger("down", 1, (ax, ay))
+    finger("move", 1, (bx, by))
+    finger("up", 1, (bx, by))
+    assert len(page.sent) == 1  # one finger draws
+
+
+def test_a_finger_draws_and_after_a_pen_it_only_moves_the_picture(touch):
+    page, finger = touch
+    for y, type in ((30, "touch"), (60, "pen"), (90, "touch")):
+        for kind, x in (("down", 40), ("move", 80), ("up", 80)):
+            finger(kind, 1, page.at((x, y)), type)
+    assert len(page.sent) == 2
+    assert page.labels[[30, 60, 90], 60].tolist() == [1, 1, 0]
+
+
+def test_zoom_stays_under_the_pointer(show):  # noqa: F811
+    page = show()
+    page.page.mouse.move(*page.at((120, 30)))
+    page.page.keyboard.down("Control")
+    page.page.mouse.wheel(0, -300)
+    page.page.keyboard.up("Control")
+    expect(page.get("zoom")).not_to_have_text("100 %")
+    page.get("size").fill("3")
+    page.page.mouse.click(*page.at((120, 30)))
+    np.testing.assert_allclose(covered(page.labels, 1), (118.5, 28.5, 121.5, 31.5), atol=1)
+
+
 def another_picture(page: Page, size) -> None:
     """Python sets another picture: all that changes comes in one message."""
     widget = page.widget

@@ -4,10 +4,20 @@
     notebook_NN    the checks of one notebook
 """
 
-from . import notebook_00, notebook_01, notebook_02, notebook_03, notebook_06, notebook_07, notebook_08, notebook_09
+from . import (
+    notebook_00,
+    notebook_01,
+    notebook_02,
+    notebook_03,
+    notebook_06,
+    notebook_07,
+    notebook_08,
+    notebook_09,
+    notebook_10,
+)
 from .cards import CHECKS, Exercise, Verdict, Wrong, check, exercise, read_exercises
 
 __all__ = [
     "CHECKS", "Exercise", "Verdict", "Wrong", "check", "exercise", "notebook_00", "notebook_01", "notebook_02", "notebook_03",
-    "notebook_06", "notebook_07", "notebook_08", "notebook_09", "read_exercises",
+    "notebook_06", "notebook_07", "notebook_08", "notebook_09", "notebook_10", "read_exercises",
 ]  # fmt: skip

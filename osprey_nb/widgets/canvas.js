@@ -6,7 +6,7 @@
 import { candidateBar, Clicks } from "./clicks.js";
 import { element, icon, regionStyle } from "./dom.js";
 import { helpCard, openButton, saveJson, savePng } from "./extras.js";
-import { boxSpans, brushSpans, holeSpans, polygonSpans } from "./geometry.mjs";
+import { boxSpans, brushSpans, holeSpans, polygonSpans, zoomAt } from "./geometry.mjs";
 import { Screen } from "./screen.js";
 import { Store } from "./store.js";
 
@@ -39,6 +39,9 @@ export function mountCanvas(model, store, clicks, host, room, inset) {
   let pointer = null; // where the mouse is, or where the arrow keys put the point, in image pixels
   let held = null; // the finger, pen or mouse button that draws; a palm beside it does nothing
   let spaceDown = false;
+  const fingers = new Map(); // where fingers touch
+  let pinch = null; // two of them
+  let penSeen = false;
 
   // ---- the elements
   const button = (name, label, key, action, extra = {}) => element("button", {
@@ -72,7 +75,7 @@ export function mountCanvas(model, store, clicks, host, room, inset) {
     "aria-label": "Opacity of the regions", oninput: () => { model.set("opacity", opacityInput.value / 100); model.save_changes(); },
   });
   const zoomText = element("button", {
-    type: "button", class: "osprey-button osprey-text", title: "Show the whole image  (0)", onclick: () => screen.whole(),
+    type: "button", class: "osprey-button osprey-text", title: "Show the whole image  (0)", "data-testid": "zoom", onclick: () => screen.whole(),
   });
   const zoomButton = (text, label, factor) => element("button", {
     type: "button", class: "osprey-button osprey-text", text, title: label, "aria-label": label,
@@ -228,8 +231,14 @@ export function mountCanvas(model, store, clicks, host, room, inset) {
   }
 
   function onDown(event) {
-    if (!event.isPrimary || held !== null) return;
-    const panning = event.button === 1 || (event.button === 0 && spaceDown);
+    if (event.pointerType === "pen") penSeen = true;
+    if (event.pointerType === "touch") {
+      fingers.set(event.pointerId, [event.clientX, event.clientY]);
+      if (fingers.size === 2 && (held === null || fingers.has(held))) { startPinch(event); return; }
+    }
+    if (!event.isPrimary || held !== null || pinch) return;
+    const rest = penSeen && event.pointerType === "touch"; // who has a pen moves the picture with a finger
+    const panning = event.button === 1 || (event.button === 0 && (spaceDown || rest));
     const not = tool === "point" && (event.button === 2 || event.shiftKey);
     if (event.button !== 0 && !panning && !not) return; // a right click opens the menu and draws nothing
     event.preventDefault();
@@ -259,6 +268,8 @@ export function mountCanvas(model, store, clicks, host, room, inset) {
   }
 
   function onMove(event) {
+    if (fingers.has(event.pointerId)) fingers.set(event.pointerId, [event.clientX, event.clientY]);
+    if (pinch) { movePinch(); return; }
     if (held === null ? !event.isPrimary : event.pointerId !== held) return;
     pointer = screen.point(event);
     if (pan) {
@@ -278,11 +289,45 @@ export function mountCanvas(model, store, clicks, host, room, inset) {
   }
 
   function onUp(event) {
+    fingers.delete(event.pointerId);
+    if (pinch) { // the finger that stays draws nothing
+      if (!fingers.size) pinch = null;
+      return;
+    }
     if (event.pointerId !== held) return;
     held = null;
     if (pan) pan = null;
     else release();
     refresh();
+  }
+
+  /** Two fingers zoom and move; what the first of them began is taken back. */
+  function startPinch(event) {
+    if (last) store.cancel();
+    if (draft?.from?.alone || draft?.a) draft = null;
+    [last, pan, held, pressed, pointer] = [null, null, null, null, null];
+    event.preventDefault();
+    stage.setPointerCapture(event.pointerId);
+    pinch = { ...spread(), view: screen.view };
+    refresh();
+  }
+
+  function movePinch() {
+    if (fingers.size < 2) return;
+    const { middle, distance } = spread();
+    const rect = stage.getBoundingClientRect();
+    const [u, v] = [(pinch.middle[0] - rect.left) / rect.width, (pinch.middle[1] - rect.top) / rect.height];
+    const view = zoomAt(pinch.view, distance / pinch.distance, u, v, width, height);
+    const scale = (rect.width / width) * view.zoom;
+    const [dx, dy] = middle.map((at, i) => (at - pinch.middle[i]) / scale);
+    screen.show({ zoom: view.zoom, x: view.x - dx, y: view.y - dy });
+    refresh();
+  }
+
+  /** The middle of the first two fingers, and how far they are apart, in CSS pixels. */
+  function spread() {
+    const [[ax, ay], [bx, by]] = [...fingers.values()];
+    return { middle: [(ax + bx) / 2, (ay + by) / 2], distance: Math.max(1, Math.hypot(ax - bx, ay - by)) };
   }
 
   /** The tool leaves the picture. */

@@ -10,6 +10,7 @@ const KEYS = [
   ["F  I", "fill the holes of the region; invert it"], ["Del", "clear the region"],
   ["Ctrl Z", "undo; with Shift: redo"], ["+  −  0", "zoom in, out, whole picture (also Ctrl and wheel)"],
   ["Space", "hold and drag to move the picture (also the middle button)"],
+  ["Two fingers", "zoom and move; after a pen has drawn, one finger moves too"],
   ["Arrows", "move the point; Enter draws at it, Shift goes further"], ["Esc", "give up what is open"], ["?", "this card"],
 ];
 

@@ -188,6 +188,16 @@ class Studio(MaskCanvas):
         return {a["region"]: {key: a[key] for key in ("short", "detailed", "error") if a[key]} for a in said}
 
     @property
+    def times(self) -> dict[str, float]:
+        """Milliseconds: "read" of the picture, "first" word and "whole" of the newest answers; and how many "answers"."""
+        return dict(self._times)
+
+    @property
+    def unlike(self) -> bool:
+        """Is the picture unlike those that the model was trained on? False where nobody knows (`familiar.py`)."""
+        return self._unlike
+
+    @property
     def conversation(self) -> list[dict[str, str]]:
         """The conversation as the model knows it: [{"role": "user" | "assistant", "content": …}, …]."""
         with self._lock:

@@ -24,6 +24,7 @@ Of a model and a picture (`asked.Asked` reads it once):
     quiz        QuizProbe        the reader guesses before the model tells                           (00)
 """
 
+from .asked import Asked
 from .attention import (
     AttentionProbe,
     AttentionReading,
@@ -54,20 +55,20 @@ from .space import (
     space_figure,
 )
 from .stepper import StepperProbe, StepState, final_norm, lens, next_words, stepper_figure
-from .switches import SwitchProbe, SwitchState, losses, switched, switches_figure
+from .switches import SWITCHES, SwitchProbe, SwitchState, losses, switched, switches_figure
 from .tokens import TokenProbe, positions, prompt_tokens, swap_tokens
 from .whatif import Change, WhatIfProbe, WhatIfState, change, changed_mask, whatif_figure
 
 __all__ = [
-    "AttentionProbe", "AttentionReading", "AttentionState", "BrushProbe", "BrushReading", "CellReading", "Change",
+    "Asked", "AttentionProbe", "AttentionReading", "AttentionState", "BrushProbe", "BrushReading", "CellReading", "Change",
     "ClickProbe", "ClickState", "FeatureProbe", "FeatureState", "LevelReading", "MaskProbe", "MicroscopeProbe",
-    "MicroscopeState", "Patch", "ProbeState", "Question", "QuizProbe", "QuizState", "Regions", "Saliency", "SaliencyProbe",
-    "SaliencyState", "SamplingProbe", "SamplingState", "SpaceProbe", "SpaceState", "StepState", "StepperProbe", "SwitchProbe",
-    "SwitchState", "TokenProbe", "Verdict", "WhatIfProbe", "WhatIfState", "attention_figure", "attention_row", "brush_figure",
-    "cell_of", "cells_at", "change", "changed_mask", "click_figure", "cosines", "feature_figure", "final_norm", "flat",
-    "gradient", "grouped", "judge", "lens", "likeness", "likeness_map", "losses", "microscope_figure", "nearest_patches",
-    "neighbours", "next_token_probabilities", "next_words", "occlusion", "positions", "probe_figure", "probe_mask",
-    "prompt_tokens", "quiz_figure", "read_attention", "read_brush", "read_cells", "read_levels", "read_regions", "rollout",
-    "saliency_figure", "sampling_figure", "scene_pictures", "scene_questions", "space_figure", "stepper_figure",
-    "swap_tokens", "switched", "switches_figure", "tally", "whatif_figure",
+    "MicroscopeState", "Patch", "ProbeState", "Question", "QuizProbe", "QuizState", "Regions", "SWITCHES", "Saliency",
+    "SaliencyProbe", "SaliencyState", "SamplingProbe", "SamplingState", "SpaceProbe", "SpaceState", "StepState",
+    "StepperProbe", "SwitchProbe", "SwitchState", "TokenProbe", "Verdict", "WhatIfProbe", "WhatIfState", "attention_figure",
+    "attention_row", "brush_figure", "cell_of", "cells_at", "change", "changed_mask", "click_figure", "cosines",
+    "feature_figure", "final_norm", "flat", "gradient", "grouped", "judge", "lens", "likeness", "likeness_map", "losses",
+    "microscope_figure", "nearest_patches", "neighbours", "next_token_probabilities", "next_words", "occlusion", "positions",
+    "probe_figure", "probe_mask", "prompt_tokens", "quiz_figure", "read_attention", "read_brush", "read_cells", "read_levels",
+    "read_regions", "rollout", "saliency_figure", "sampling_figure", "scene_pictures", "scene_questions", "space_figure",
+    "stepper_figure", "swap_tokens", "switched", "switches_figure", "tally", "whatif_figure",
 ]  # fmt: skip
