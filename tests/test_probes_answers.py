@@ -191,12 +191,17 @@ def test_the_attention_probe_follows_its_controls(tiny, scene, masks):
     probe.controls["head"].value = 1
     assert probe.picture.value != shown
     assert "writes “butterfly” · layer 3, head 2" in words(probe.static())
-    # the row of the position before the word: the last of a sequence that ends there
+    # each word's row is that of the position before it: the last of a sequence that ends there
     asked, mask = probe.asked, masks[0]
     answer = asked.answer(mask)
-    cut = probes.read_attention(tiny.llm, asked.embeds(asked.pair(mask[None]), answer[:3]))
-    share = float(cut.layers[2][1, -1, [kind == "mask" for kind, _ in asked.positions(answer[:3])]].sum())
-    assert share > 0.9 and f"{share:.0%}" in words(probe.static())
+    for word in range(len(answer)):
+        probe.move(word=word, layer=0, head="mean")
+        cut = probes.read_attention(tiny.llm, asked.embeds(asked.pair(mask[None]), answer[:word]))
+        kinds = [kind for kind, _ in asked.positions(answer[:word])]
+        expected = probes.grouped(cut.layers[0].mean(0)[-1].numpy(), kinds, len(asked.positions()))
+        (bars,) = (axes for axes in probe.static().axes if axes.get_title("left") == "shares of its attention")
+        assert [bar.get_width() for bar in bars.patches] == pytest.approx(list(expected.values()), abs=1e-4)
+    probe.move(word=3)
     probe.controls["region"].value = 1
     assert probe.controls["word"].options[3][0] == "4 · </s>" and probe.state.word == 3
     assert "“</s>”" in words(probe.static()) and state_of(tiny) == before
