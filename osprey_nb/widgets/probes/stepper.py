@@ -155,7 +155,7 @@ class StepperProbe(StatefulProbe):
     """
 
     notice = (
-        "The first layers repeat the word that they read, the last ones turn it into the next. "
+        "The embedding repeats the word that was read. The kind is there after one layer, colour and pattern come later. "
         "Temperature changes how sure the model is, never which word comes first."
     )
 
