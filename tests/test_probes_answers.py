@@ -191,12 +191,17 @@ def test_the_attention_probe_follows_its_controls(tiny, scene, masks):
     probe.controls["head"].value = 1
     assert probe.picture.value != shown
     assert "writes “butterfly” · layer 3, head 2" in words(probe.static())
-    # the row of the position before the word: the last of a sequence that ends there
+    # each word's row is that of the position before it: the last of a sequence that ends there
     asked, mask = probe.asked, masks[0]
     answer = asked.answer(mask)
-    cut = probes.read_attention(tiny.llm, asked.embeds(asked.pair(mask[None]), answer[:3]))
-    share = float(cut.layers[2][1, -1, [kind == "mask" for kind, _ in asked.positions(answer[:3])]].sum())
-    assert share > 0.9 and f"{share:.0%}" in words(probe.static())
+    for word in range(len(answer)):
+        probe.move(word=word, layer=0, head="mean")
+        cut = probes.read_attention(tiny.llm, asked.embeds(asked.pair(mask[None]), answer[:word]))
+        kinds = [kind for kind, _ in asked.positions(answer[:word])]
+        expected = probes.grouped(cut.layers[0].mean(0)[-1].numpy(), kinds, len(asked.positions()))
+        (bars,) = (axes for axes in probe.static().axes if axes.get_title("left") == "shares of its attention")
+        assert [bar.get_width() for bar in bars.patches] == pytest.approx(list(expected.values()), abs=1e-4)
+    probe.move(word=3)
     probe.controls["region"].value = 1
     assert probe.controls["word"].options[3][0] == "4 · </s>" and probe.state.word == 3
     assert "“</s>”" in words(probe.static()) and state_of(tiny) == before
@@ -504,3 +509,69 @@ def test_long_answers_stay_on_the_sheet(tiny, scene, masks):
             if text.get_text() and text.get_visible():
                 inside = box.x0 >= 0 and box.x1 <= width and box.y0 >= 0 and box.y1 <= height
                 assert inside, f"{kind}: {text.get_text()!r} is cut off"
+
+
+# --- what the notices below the probes say of the tiny model ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def asked_of_scenes(tiny):
+    """Regions whose answer names their kind: (asked, mask, answer, index of the kind's word)."""
+    found = []
+    for seed in range(3):
+        scene = make_scene(seed, 128, split="eval")
+        asked = Asked(tiny, scene.image, [thing.mask for thing in scene.objects])
+        for mask, thing in zip(asked.masks, scene.objects, strict=True):
+            answer = asked.answer(mask)
+            if thing.kind in asked.words(answer):
+                found.append((asked, mask, answer, asked.words(answer).index(thing.kind)))
+    assert len(found) > 9
+    return found
+
+
+def test_notice_attention(tiny, asked_of_scenes):
+    of_kind, of_a, of_image = [], [], []
+    for asked, mask, answer, kind in asked_of_scenes:
+        reading = probes.read_attention(tiny.llm, asked.embeds(asked.pair(mask[None]), answer))
+        kinds, start = [kind for kind, _ in asked.positions(answer)], len(asked.positions())
+        rows = torch.stack([layer.mean(0) for layer in reading.layers]).mean(0)[start - 1 :].numpy()
+        groups = [probes.grouped(row, kinds, start) for row in rows[: len(answer)]]
+        of_kind.append(groups[kind]["mask token"])
+        of_a.append(groups[0]["the words before"])
+        of_image += [group["image tokens"] for group in groups]
+    assert min(of_kind) > 0.5 and np.mean(of_a) > 0.5 and np.mean(of_image) < 0.05
+
+
+def test_notice_stepper(tiny, asked_of_scenes):
+    at_kind, before = [], []
+    for asked, mask, answer, kind in asked_of_scenes:
+        looked = probes.lens(tiny.llm, asked.embeds(asked.pair(mask[None]), answer[:-1]), len(answer)).argmax(-1)
+        assert looked[0, 1:].tolist() == answer[:-1] and looked[-1].tolist() == answer
+        at_kind.append(looked[1, kind] == answer[kind])
+        before += (looked[1, 1:kind] == torch.tensor(answer[1:kind])).tolist()
+    assert np.mean(at_kind) > 0.9 > 0.7 > np.mean(before)
+
+
+def test_notice_switches(asked_of_scenes):
+    each = [probes.losses(asked, mask) for asked, mask, *_ in asked_of_scenes]
+    lost = {name: np.mean([losses[name] for losses in each]) for name in each[0]}
+    assert lost["res3"] > 5 * lost["res2"] > 0.5 and max(map(abs, (lost["spatial"], lost["image"]))) < 0.1
+
+
+def test_notice_whatif(asked_of_scenes):
+    grown, half, whole = [], [], []
+    for asked, mask, answer, kind in asked_of_scenes:
+        width = int(mask.sum() ** 0.5)
+        for kept, grow, right in ((grown, 2, 0), (grown, -2, 0), (half, 0, width // 2), (whole, 0, width)):
+            now = probes.changed_mask(mask, grow, right)
+            if now.any():
+                said = asked.words(asked.answer(now))
+                kept.append(asked.words(answer)[kind - 1] in said and asked.words(answer)[kind] in said)
+    assert np.mean(grown) > 0.9 and np.mean(half) > 0.6 and np.mean(whole) < 0.2
+
+
+def test_notice_saliency(asked_of_scenes):
+    for asked, mask, *_ in asked_of_scenes[:4]:
+        lost = np.abs(probes.occlusion(asked, mask, cells=4)[0].sum(-1))
+        inside = mask.reshape(4, 32, 4, 32).any((1, 3))
+        assert lost[~inside].max() < 0.5 and lost[inside].max() > 2 * lost[~inside].max()

@@ -187,7 +187,7 @@ class AttentionProbe(StatefulProbe):
     """
 
     notice = (
-        "A word that names something looks at the mask token with nearly every head; “a” looks at the words before it. "
+        "The word that names the kind looks mostly at the mask token, “a” mostly at the words before it. "
         "The picture itself is hardly looked at."
     )
 

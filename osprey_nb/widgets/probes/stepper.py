@@ -61,7 +61,7 @@ def final_norm(llm, embeds: Tensor) -> nn.Module:
     found = [module for module, out in made if out is last]
     if not found:
         raise ValueError(f"{type(llm).__name__} has no final norm that can be found; the logit lens needs it.")
-    return found[-1]
+    return found[0]  # the innermost of them ends first
 
 
 def lens(llm, embeds: Tensor, count: int) -> Tensor:
@@ -155,7 +155,7 @@ class StepperProbe(StatefulProbe):
     """
 
     notice = (
-        "The first layers repeat the word that they read, the last ones turn it into the next. "
+        "The embedding repeats the word that was read. The kind is there after one layer, colour and pattern come later. "
         "Temperature changes how sure the model is, never which word comes first."
     )
 

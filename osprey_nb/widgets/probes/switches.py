@@ -129,7 +129,7 @@ class SwitchProbe(StatefulProbe):
     """
 
     notice = (
-        "In the tiny model nearly all of a short answer rests on res3. "
+        "In the tiny model nearly all of a short answer rests on res3, some on res2. "
         "The spatial token and the picture's own tokens hardly change it."
     )
 
