@@ -27,7 +27,7 @@
 # | | |
 # |---|---|
 # | **You need first** | [03 · The mask extractor](03_mask_extractor.ipynb), [08 · Generation](08_generation.ipynb) |
-# | **Time** | 60 minutes with the exercises; all cells run in about 30 seconds |
+# | **Time** | 60 minutes with the exercises; all cells run in about 25 seconds |
 # | **Memory** | 1.2 GB at most, no GPU |
 # | **Measured** | 2026-11-27, 2 CPU cores, by `python notebooks/make.py 10` |
 # | **Module** | `osprey_nb/widgets/probes/asked.py` and its neighbours: each probe is a function that you can call |
@@ -199,7 +199,7 @@ looking = probes.AttentionProbe(model, scene.image, masks)
 looking
 
 # %%
-looking.move(word=3, layer=2, head=0)
+looking.move(word=3, layer=1, head=0)
 looking.static()
 
 # %% [markdown]
@@ -404,8 +404,8 @@ quiz.static()
 # ## 10 · What you found
 
 # %%
-diagrams.bars({"the mask token": np.mean(lost["res3"]), "the spatial token": np.mean(lost["spatial"]),
-               "the picture's own tokens": np.mean(lost["image"])}, "what a short answer of tiny hangs on (res3 for the first)")
+diagrams.bars({"the mask token, its res3 alone": np.mean(lost["res3"]), "the spatial token": np.mean(lost["spatial"]),
+               "the picture's own tokens": np.mean(lost["image"])}, "what a short answer of tiny hangs on")
 
 # %% [markdown]
 # - **Swap and control**: the answer follows the mask, and without the region's tokens it is a guess.

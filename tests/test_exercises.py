@@ -1,6 +1,7 @@
 """osprey_nb.exercises: cards, stubs, solutions and checks of every notebook."""
 
 import math
+import re
 from pathlib import Path
 
 import jupytext
@@ -71,11 +72,61 @@ def rescaled(x):
     return x / x.sum()
 
 
+def pair_share(said, true, count):
+    hits = [[a == b for a, b in zip(row, others, strict=True)] for row, others in zip(said, true, strict=True)]
+    pairs = [count(row[i], row[j]) for row in hits for i in range(len(row)) for j in range(i)]
+    return sum(pairs) / len(pairs)
+
+
+def by_region(said, true):
+    hits = [a == b for row, others in zip(said, true, strict=True) for a, b in zip(row, others, strict=True)]
+    return sum(hits) / len(hits)
+
+
+def halves(layers):
+    return [(layer.mean(0) + torch.eye(3)) / 2 for layer in layers]
+
+
+def hidden_scores(image, score, cells, copied=True):
+    side, found, work = len(image) // cells, np.zeros((cells, cells)), image
+    for row in range(cells):
+        for column in range(cells):
+            work = image.copy() if copied else work
+            work[row * side : (row + 1) * side, column * side : (column + 1) * side] = 0.5
+            found[row, column] = score(work)
+    return found
+
+
+def in_turn(text, regions):
+    for new, old in reversed(list(enumerate(regions, 1))):
+        text = text.replace(f"<region{old}>", f"<region{new}>")
+    return text
+
+
+def as_they_come(text, regions):
+    seen = list(dict.fromkeys(re.findall(r"<region(\d)>", text)))
+    return re.sub(r"<region(\d)>", lambda match: f"<region{seen.index(match[1]) + 1}>", text)
+
+
+def page(events, checks=True, clears=True, own=True):
+    newest, shown = {}, {}
+    for kind, region, version, *text in events:
+        key = region if own else 0
+        if kind == "draw":
+            newest[key] = version
+            if clears:
+                shown.pop(region, None)
+        elif not checks or newest.get(key) == version:
+            shown[region] = text[0]
+    return list(shown.items())
+
+
 def waves(places, gaussian):
     angles = 2 * torch.pi * places @ gaussian
     return torch.cat([angles.sin(), angles.cos()], -1)
 
 
+GOOD_11_2 = "Is <region2> left of <region1>? <region2> looks older."
 SLIPS = [  # exercise, a wrong answer that people give, a word of the advice
     ("00.1", 3 * (64 + 2), "three times"),
     ("00.1", 64 + 3, "pair"),
@@ -208,6 +259,34 @@ SLIPS = [  # exercise, a wrong answer that people give, a word of the advice
     ("09.3", lambda masks, limit: range(5), "All are kept"),
     ("09.3", lambda masks, limit: [0], r"Expected masks 0, 2 and 3; you have \[0\]"),
     ("09.3", lambda masks, limit: [0, 2, 3] if len(masks) == 5 else [0], "what was dropped drops nothing"),
+    ("10.1", by_region, "counts regions"),
+    ("10.1", lambda said, true: sum(a == b for a, b in zip(said, true, strict=True)) / len(said), "One picture of three"),
+    ("10.1", lambda said, true: pair_share(said, true, lambda a, b: a or b), "4 of 9; you have"),
+    ("10.1", lambda said, true: 5 / 9, "both"),
+    ("10.1", lambda said, true: pair_share(said, true, lambda a, b: a and b) if len(said) == 3 else 0, "has no pair"),
+    ("10.2", lambda layers: layers[1].mean(0) @ layers[0].mean(0), "residual path"),
+    ("10.2", lambda layers: halves(layers)[0] @ halves(layers)[1], "Turned around"),
+    ("10.2", lambda layers: halves(layers)[1], "Only one of the layers"),
+    ("10.2", lambda layers: 2 * halves(layers)[1] @ halves(layers)[0], "should sum to 1"),
+    ("10.2", lambda layers: torch.eye(3), "Expected"),
+    ("10.3", lambda image, score, cells: hidden_scores(image, score, cells), "with a cell hidden"),
+    ("10.3", lambda image, score, cells: hidden_scores(image, score, cells) - score(image), "sign is turned"),
+    ("10.3", lambda image, score, cells: 1 - hidden_scores(image, score, cells, False), "picture itself was changed"),
+    ("10.3", lambda image, score, cells: 0, r"shape is \(\)"),
+    ("10.3", lambda image, score, cells: np.zeros((2, 2)), "becomes 0.5"),
+    ("11.1", lambda click, shown, size: click, "as it came"),
+    ("11.1", lambda click, shown, size: (click[0] * shown[0] / size[0], click[1] * shown[1] / size[1]), "wrong way round"),
+    ("11.1", lambda click, shown, size: (click[1] / shown[1] * size[1], click[0] / shown[0] * size[0]), "swapped"),
+    ("11.1", lambda click, shown, size: (1, 2, 3), "two numbers"),
+    ("11.1", lambda click, shown, size: (1, 2), "of a picture of"),
+    ("11.2", in_turn, "One after the other"),
+    ("11.2", as_they_come, "in the order of `regions`"),
+    ("11.2", lambda text, regions: text, "Expected"),
+    ("11.2", lambda text, regions: in_turn(text[::1], [9]) if "3" in text else GOOD_11_2, "is the second"),
+    ("11.3", lambda events: [], "Region 1 is drawn as v1"),
+    ("11.3", lambda events: page(events, checks=False), "is stale"),
+    ("11.3", lambda events: page(events, own=False), "a version of its own"),
+    ("11.3", lambda events: page(events, clears=False), "take it away"),
 ]
 
 
@@ -215,8 +294,6 @@ SLIPS = [  # exercise, a wrong answer that people give, a word of the advice
 def test_a_slip_gets_advice(name, answer, advice):
     verdict = check(name, answer)
     assert not verdict.passed
-    import re
-
     assert re.search(advice, verdict.message), verdict.message
 
 

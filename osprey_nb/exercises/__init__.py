@@ -14,10 +14,12 @@ from . import (
     notebook_08,
     notebook_09,
     notebook_10,
+    notebook_11,
 )
 from .cards import CHECKS, Exercise, Verdict, Wrong, check, exercise, read_exercises
 
 __all__ = [
     "CHECKS", "Exercise", "Verdict", "Wrong", "check", "exercise", "notebook_00", "notebook_01", "notebook_02", "notebook_03",
-    "notebook_06", "notebook_07", "notebook_08", "notebook_09", "notebook_10", "read_exercises",
+    "notebook_06", "notebook_07", "notebook_08", "notebook_09", "notebook_10", "notebook_11",
+    "read_exercises",
 ]  # fmt: skip

@@ -28,10 +28,10 @@ def _follows(answer) -> str:
 
 @exercise("10.2")
 def _rollout(answer) -> str:
-    first = torch.tensor([[[1.0, 0], [0.5, 0.5]], [[1.0, 0], [1.0, 0.0]]])
-    second = torch.tensor([[[1.0, 0], [0.2, 0.8]], [[1.0, 0], [0.4, 0.6]]])
-    got = tensor(answer([first.clone(), second.clone()]), (2, 2))
-    eye = torch.eye(2)
+    torch.manual_seed(0)
+    first, second = torch.randn(2, 2, 3, 3).masked_fill(torch.ones(3, 3).triu(1).bool(), -torch.inf).softmax(-1)
+    got = tensor(answer([first.clone(), second.clone()]), (3, 3))
+    eye = torch.eye(3)
     halves = [(layer.mean(0) + eye) / 2 for layer in (first, second)]
     if torch.allclose(got, second.mean(0) @ first.mean(0), atol=1e-4):
         raise Wrong("The residual path is missing: each layer is half its attention, half the identity.")
@@ -39,10 +39,10 @@ def _rollout(answer) -> str:
         raise Wrong("Turned around: what the second layer reads, the first has written. The later layer stands on the left.")
     if torch.allclose(got, halves[1], atol=1e-4) or torch.allclose(got, halves[0], atol=1e-4):
         raise Wrong("Only one of the layers is in it. Multiply them all, from the first to the last.")
-    if not torch.allclose(got.sum(-1), torch.ones(2), atol=1e-3):
+    if not torch.allclose(got.sum(-1), torch.ones(3), atol=1e-3):
         raise Wrong(f"Each row should sum to 1, as attention does; yours sum to {got.sum(-1).tolist()}.")
     if not torch.allclose(got, halves[1] @ halves[0], atol=1e-4):
-        raise Wrong(f"Expected {(halves[1] @ halves[0]).tolist()}, you have {got.tolist()}.")
+        raise Wrong(f"Expected a last row of {(halves[1] @ halves[0])[2].tolist()}, you have {got[2].tolist()}.")
     return "All ways through all layers, in one table."
 
 
