@@ -152,3 +152,37 @@ def test_a_kernel_restart_keeps_what_was_drawn_exportable(lab, page, tmp_path):
     download.value.save_as(tmp_path / "kept.json")
     labels, _ = read_labels(tmp_path / "kept.json", (60, 80))
     assert labels[20, 25] == 1 and labels[30, 60] == 1
+
+
+def test_a_click_and_a_drag_in_a_probe_reach_the_kernel(lab, page):
+    notebook = nbformat.v4.new_notebook()
+    show = """import numpy as np, torch
+from osprey_nb.widgets.probes import MaskProbe
+
+levels = [torch.rand(8, side, side) for side in (16, 8, 4, 2)]
+MaskProbe(np.full((64, 64, 3), 200, np.uint8), levels)"""
+    notebook.cells = [nbformat.v4.new_code_cell(show)]
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, lab.notebooks / "pointed.ipynb")
+    lab.open(page, "pointed.ipynb")
+    cell = run_cell(page, 0)
+    place, picture = cell.get_by_test_id("place-picture"), cell.locator(".osprey-pointed-image")
+    expect(place).to_be_visible()
+    readout, before = cell.locator(".widget-readout"), picture.get_attribute("src")
+    assert "Click a picture" in picture.get_attribute("alt")
+
+    box = place.bounding_box()
+    place.click(position={"x": 0.25 * box["width"], "y": 0.75 * box["height"]})
+    expect(readout.nth(0)).to_have_text("16")
+    expect(readout.nth(1)).to_have_text("48")
+    expect(cell.locator(".osprey-pointed")).to_have_attribute("data-state", "ready")
+    expect(picture).not_to_have_attribute("src", before)
+
+    line, middle = cell.locator(".osprey-pointed-line"), (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    place.hover()
+    page.mouse.down()
+    page.mouse.move(middle[0] + 60, middle[1] + 80, steps=4)
+    assert line.is_visible() and line.evaluate("node => parseFloat(node.style.width)") == pytest.approx(100, abs=2)
+    page.mouse.up()
+    expect(line).to_be_hidden()
+    expect(readout.nth(0)).to_have_text(f"{32 + 60 / box['width'] * 64:.0f}")

@@ -44,9 +44,12 @@ def arrow(axes, start, end, colour=INK, bend=0.0) -> None:
 
 
 def picture(figure, x, y, size, pixels, mask=None, colour=COLOURS["mask"], title="") -> None:
-    """An H×W×3 picture in inches on the sheet, with the outline of a mask, its title above."""
+    """An H×W×3 picture in inches on the sheet, with the outline of a mask, its title above.
+
+    Its axes count from 0 to 1, from the upper left corner; probes find them by their gid, "picture".
+    """
     across, up = figure.get_size_inches()
-    axes = figure.add_axes([x / across, y / up, size / across, size / up])
+    axes = figure.add_axes([x / across, y / up, size / across, size / up], gid="picture")
     axes.imshow(pixels, interpolation="nearest", extent=(0, 1, 1, 0))
     if mask is not None:
         # One pixel of background around it, so that a mask that touches the border is closed there too.

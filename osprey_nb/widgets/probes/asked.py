@@ -128,6 +128,13 @@ class Asked:
         with still(self.model), torch.no_grad():
             return self.likelihoods(pair, answer, seen).exp().cpu().numpy()
 
+    def region_at(self, point: tuple[float, float]) -> dict[str, int]:
+        """{"region": number} of the smallest mask at (x, y), shares of the picture's sides; {} where there is none."""
+        height, width = self.masks.shape[1:]
+        x, y = int(point[0] * width), int(point[1] * height)
+        inside = [i for i, mask in enumerate(self.masks) if 0 <= x < width and 0 <= y < height and mask[y, x]]
+        return {"region": min(inside, key=lambda i: self.masks[i].sum())} if inside else {}
+
     # --- as text ----------------------------------------------------------------------------------------------------
 
     def text(self, answer: Sequence[int]) -> str:

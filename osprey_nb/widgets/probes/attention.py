@@ -13,7 +13,7 @@ Attention is taken in a pass of its own that writes it out ("eager"), beside the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import ipywidgets
 import numpy as np
@@ -28,7 +28,7 @@ from osprey_nb.prompt import SHORT
 from osprey_nb.viz import ALARM
 
 from .asked import Asked, check_choice, still
-from .panels import heat, part, quoted, write
+from .panels import heat, part, place, quoted, write
 from .stateful import StatefulProbe, region_control
 
 GROUPS = {"image tokens": "image", "mask token": "mask", "spatial token": "spatial", "the words before": "text",
@@ -136,6 +136,9 @@ def attention_figure(asked: Asked, reading: AttentionReading, state: AttentionSt
     axes.set_title("shares of its attention", fontsize=9, color=INK, loc="left")
     _layers_and_heads(part(figure, 8.25, 1.6 + low, 3.1, 2.8), reading.layers, position, kinds, state)
 
+    for word, (_, _, line, x, width) in enumerate(chips, after - start):
+        if word >= 0:  # of the answer
+            place(figure, f"word {word}", x, 0.62 + low - 0.36 * line, width, 0.27)
     for i, ((kind, label, line, x, width), share) in enumerate(zip(chips, row[after:], strict=True)):
         y = 0.75 + low - 0.36 * line
         look = {"facecolor": COLOURS[kind], "alpha": 0.08 + 0.62 * min(1.0, float(share) / 0.25), "linewidth": 0}
@@ -166,6 +169,7 @@ def _layers_and_heads(axes, layers, position: int, kinds, state: AttentionState)
     for i, layer in enumerate(layers):
         table[i, : len(layer)] = layer[:, position, region].sum(-1)
     axes.imshow(table, cmap="Oranges", vmin=0, vmax=1, aspect="auto")
+    axes.set_gid("heads")
     axes.set_title("to the region's two tokens, by layer and head", fontsize=9, color=INK, loc="left")
     if table.size <= 64:
         for (i, j), share in np.ndenumerate(table):
@@ -186,6 +190,7 @@ class AttentionProbe(StatefulProbe):
     `image` H×W×3 uint8, PIL or path; `masks` whatever `to_masks` takes. ValueError where the LLM gives no attention.
     """
 
+    hint = "Click a word of the answer, a head, or a region."
     notice = (
         "The word that names the kind looks mostly at the mask token, “a” mostly at the words before it. "
         "The picture itself is hardly looked at."
@@ -205,15 +210,22 @@ class AttentionProbe(StatefulProbe):
         }
         super().__init__("Probe: where does it look when it writes a word?", state, controls, [["region"], list(controls)[1:]])
 
-    def move(self, **changes) -> None:
-        if "region" in changes:  # another answer, other words
-            options = self._words(changes["region"])
-            changes.setdefault("word", min(self.state.word, len(options) - 1))
-            self.state = replace(self.state, **changes)
-            with self.controls["word"].hold_trait_notifications():
-                self.controls["word"].options = options
-                self.controls["word"].value = changes["word"]
-        super().move(**changes)
+    def follow(self, changes):
+        if "region" not in changes:
+            return changes
+        return {"word": min(self.state.word, len(self._words(changes["region"])) - 1)} | changes  # another answer
+
+    def fit(self) -> None:
+        self.controls["word"].options = self._words(self.state.region)
+
+    def pointed(self, place, start, end):
+        if place == "picture":
+            return self.asked.region_at(end)
+        if place == "heads":
+            layer, head = (round(x) for x in reversed(end))
+            layers = self._reading(self.state.region).layers
+            return {"layer": layer, "head": head} if layer in range(len(layers)) and head in range(len(layers[layer])) else {}
+        return {"word": int(place.split()[1])}
 
     def _words(self, region: int) -> list[tuple[str, int]]:
         words = self.asked.words(self.asked.answer(self.asked.mask(region)))

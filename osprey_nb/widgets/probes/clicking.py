@@ -33,7 +33,10 @@ def click_figure(segmenter, session, state: ClickState) -> Figure:
     panels = [Panel("your click", None, [point])]
     for level, mask, score, text in zip(LEVELS, found.masks, found.scores, texts, strict=True):
         panels.append(Panel(f"{level}, score {score:.2f}\n{text}", mask, [point]))
-    return prompted(session.image, panels)
+    figure = prompted(session.image, panels)
+    for axes in figure.axes[1:]:  # behind them is the sheet
+        axes.set_gid("picture")
+    return figure
 
 
 class ClickProbe(StatefulProbe):
@@ -42,6 +45,7 @@ class ClickProbe(StatefulProbe):
     `segmenter` from `load_segmenter`; `session` from `model.read(image)`. The segmenter reads the session's picture.
     """
 
+    hint = "Click a picture."
     notice = (
         "The whole stays the same while the click wanders over a thing; "
         "the smaller masks follow the click. On bare ground the scores fall."
@@ -59,6 +63,9 @@ class ClickProbe(StatefulProbe):
 
         controls = {"x": slider("x", "left–right", width), "y": slider("y", "up–down", height)}
         super().__init__("Probe: what does a click mean?", state, controls, [list(controls)])
+
+    def pointed(self, place, start, end):
+        return {"x": end[0], "y": end[1]}
 
     def static(self) -> Figure:
         return click_figure(self.segmenter, self.session, self.state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import ipywidgets
 import numpy as np
@@ -98,7 +98,7 @@ def feature_figure(
         ("how like each cell is to it", likeness, None, {"cmap": "magma", "vmin": -1, "vmax": 1}),
     )
     for i, (title, pixels, extent, look) in enumerate(shown):
-        axes = figure.add_axes([0.01 + 0.33 * i, top, 0.31, 0.9 - top])
+        axes = figure.add_axes([0.01 + 0.33 * i, top, 0.31, 0.9 - top], gid="picture" if extent else "cells")
         axes.imshow(pixels, extent=extent or (0, columns, rows, 0), interpolation="nearest", **look)
         w, h = (width / columns, height / rows) if extent else (1, 1)
         for colour, line in (("white", 3.5), (ALARM, 1.8)):
@@ -132,6 +132,7 @@ class FeatureProbe(StatefulProbe):
     `image` H×W×3 uint8; `features` its four levels, C×H×W each; `gallery` other pictures with theirs.
     """
 
+    hint = "Click the picture or a map."
     notice = "A fine level finds cells of one colour or edge, a coarse one cells of one thing. Most channels name nothing."
 
     def __init__(self, image: np.ndarray, features, gallery=(), start: FeatureState | None = None):
@@ -156,14 +157,19 @@ class FeatureProbe(StatefulProbe):
         }  # fmt: skip
         super().__init__("Probe: what does a cell know?", state, controls, [["x", "y", "level"], ["shown", "channel"]])
 
-    def move(self, **changes) -> None:
-        if "level" in changes:  # another number of channels
-            check_choice("level", changes["level"], len(self.features))
-            most = len(self.features[changes["level"]]) - 1
-            changes.setdefault("channel", min(self.state.channel, most))
-            self.state = replace(self.state, **changes)
-            self.controls["channel"].max = most
-        super().move(**changes)
+    def follow(self, changes):
+        if "level" not in changes:
+            return changes
+        check_choice("level", changes["level"], len(self.features))
+        return {"channel": min(self.state.channel, len(self.features[changes["level"]]) - 1)} | changes
+
+    def fit(self) -> None:
+        self.controls["channel"].max = len(self.features[self.state.level]) - 1
+
+    def pointed(self, place, start, end):
+        rows, columns = self.image.shape[:2] if place == "picture" else self.features[self.state.level].shape[1:]
+        height, width = self.image.shape[:2]
+        return {"x": min(end[0] / columns * width, width - 1), "y": min(end[1] / rows * height, height - 1)}
 
     def static(self) -> Figure:
         return feature_figure(self.image, self.features, self.state, self.gallery)

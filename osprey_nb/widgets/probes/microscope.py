@@ -10,7 +10,7 @@ The same point on the four levels: a cell of res2 is 4 pixels of what the encode
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import ipywidgets
 import numpy as np
@@ -99,6 +99,7 @@ def microscope_figure(
         x, chosen = 2.85 + 2.2 * i, i == state.level
         rows, columns = level.share.shape
         axes = part(figure, x, 3.0, 2.0, 2.0)
+        axes.set_gid(LEVELS[i])
         axes.imshow(pale.astype(np.uint8), extent=(0, columns, rows, 0))
         tint = np.zeros((rows, columns, 4))
         tint[..., :3] = (0.9, 0.62, 0)
@@ -137,6 +138,7 @@ class MicroscopeProbe(StatefulProbe):
     `image` H×W×3 uint8; `features` its four levels, C×H×W each; `mask` H×W bool; `resize` as in `mask_pool`.
     """
 
+    hint = "Click a cell of a level, or the picture."
     notice = (
         "At the edge of the mask a fine cell is in or out, a coarse one holds mask and background at once: "
         "its patch shows what else goes into the mean."
@@ -162,17 +164,23 @@ class MicroscopeProbe(StatefulProbe):
         }
         super().__init__("Probe: what goes into a mask token?", state, controls, [["level"], ["row", "column"]])
 
-    def move(self, **changes) -> None:
-        if "level" in changes:  # the cell there that holds the middle of the present one
-            sizes = [feature.shape[1:] for feature in self.features]
-            check_choice("level", changes["level"], len(sizes))
-            row, column = cells_at(self.state, sizes)[changes["level"]]
-            changes = {"row": row, "column": column} | changes
-            self.state = replace(self.state, **changes)
-            for name, count in zip(("row", "column"), sizes[changes["level"]], strict=True):
-                with self.controls[name].hold_trait_notifications():
-                    self.controls[name].max, self.controls[name].value = count - 1, changes[name]
-        super().move(**changes)
+    def follow(self, changes):
+        if "level" not in changes:
+            return changes
+        sizes = [feature.shape[1:] for feature in self.features]
+        check_choice("level", changes["level"], len(sizes))
+        row, column = cells_at(self.state, sizes)[changes["level"]]  # the cell there that holds the middle of the present one
+        return {"row": row, "column": column} | changes
+
+    def fit(self) -> None:
+        for name, count in zip(("row", "column"), self.features[self.state.level].shape[1:], strict=True):
+            self.controls[name].max = count - 1
+
+    def pointed(self, place, start, end):
+        level = self.state.level if place == "picture" else LEVELS.index(place)
+        rows, columns = self.features[level].shape[1:]
+        x, y = (end[0] * columns, end[1] * rows) if place == "picture" else end
+        return {"level": level, "row": min(max(int(y), 0), rows - 1), "column": min(max(int(x), 0), columns - 1)}
 
     def static(self) -> Figure:
         return microscope_figure(self.image, self.features, self.mask, self.state, self.resize)

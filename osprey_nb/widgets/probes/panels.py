@@ -26,6 +26,13 @@ def part(figure: Figure, x: float, y: float, width: float, height: float):
     return axes
 
 
+def place(figure: Figure, name: str, x: float, y: float, width: float, height: float) -> None:
+    """A place that can be pointed at, over what is drawn there, in inches from the lower left corner: so are its units."""
+    axes = part(figure, x, y, width, height)
+    axes.set(xlim=(x, x + width), ylim=(y, y + height), gid=name)
+    axes.patch.set_visible(False)
+
+
 def write(figure: Figure, x: float, y: float, text: str, size: float = 9, colour: str = INK, wrap: int = 0, **look) -> None:
     """Text at (x, y) inches. A model may have written it: nothing in it is taken for mathematics."""
     across, up = figure.get_size_inches()

@@ -95,7 +95,7 @@ def probe_figure(
     columns = 1 + len(features)
     spaces = {"left": 0.03, "right": 0.985, "top": 0.87, "bottom": 0.09, "wspace": 0.1, "hspace": 0.2}
     grid = figure.add_gridspec(2, columns, height_ratios=(1.7, 1), **spaces)
-    axes = figure.add_subplot(grid[0, 0])
+    axes = figure.add_subplot(grid[0, 0], gid="picture")
     axes.imshow(image, extent=(0, width, height, 0))
     tint = np.zeros((height, width, 4))
     tint[mask] = (0.9, 0.62, 0, 0.55)
@@ -109,7 +109,7 @@ def probe_figure(
     for i, (reading, old) in enumerate(zip(readings, before, strict=True)):
         rows, cols = reading.share.shape
         gone = reading.cells == 0
-        axes = figure.add_subplot(grid[0, i + 1])
+        axes = figure.add_subplot(grid[0, i + 1], gid=f"res{i + 2}")
         axes.imshow(pale.astype(np.uint8), extent=(0, cols, rows, 0))
         tint = np.zeros((rows, cols, 4))
         tint[..., :3] = (0.9, 0.62, 0)
@@ -155,6 +155,7 @@ class MaskProbe(StatefulProbe):
     `image` H×W×3 uint8; `features` the four levels of that picture, C×H×W each. Sliders take the arrow keys.
     """
 
+    hint = "Click a picture: the mask goes there."
     notice = "The vector follows what is under the mask, hardly its outline; a small mask vanishes on coarse levels first."
 
     def __init__(self, image: np.ndarray, features: list[torch.Tensor], start: ProbeState | None = None):
@@ -180,6 +181,11 @@ class MaskProbe(StatefulProbe):
         }
         rows = [("x", "y", "size"), ("shape", "resize")]
         super().__init__("Probe: what does each level see of your mask?", self.start, controls, rows)
+
+    def pointed(self, place, start, end):
+        height, width = self.image.shape[:2]
+        rows, columns = (height, width) if place == "picture" else self.features[int(place[-1]) - 2].shape[1:]
+        return {"x": end[0] / columns * width, "y": end[1] / rows * height}
 
     def static(self) -> Figure:
         return probe_figure(self.image, self.features, self.state, self.start)

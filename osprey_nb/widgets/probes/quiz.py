@@ -20,10 +20,11 @@ from osprey_nb.data.kinds import COLOURS as ALL_COLOURS
 from osprey_nb.data.kinds import KINDS, PATTERNS
 from osprey_nb.data.phrases import article
 from osprey_nb.diagrams.drawing import COLOURS, INK, SOFT, new_sheet, picture
-from osprey_nb.viz import ALARM, to_png
+from osprey_nb.viz import ALARM
 
+from ..pointed import PointedFigure
 from .asked import check_choice
-from .panels import quoted, write
+from .panels import place, quoted, write
 
 LETTERS = "ABCD"
 RIGHT = "#1B7F4B"
@@ -116,6 +117,7 @@ def quiz_figure(questions: Sequence[Question], verdicts: Sequence[Verdict | None
     figure, sheet = new_sheet(11.6, 4.6)
     write(figure, 0.15, 4.35, f"Question {state.question + 1} of {len(questions)}: what is outlined?", 12)
     picture(figure, 0.15, 0.5, 3.6, question.image, question.mask)
+    figure.axes[-1].set_gid(None)  # a click there would say nothing
     if choice is not None:
         reader, model, done = tally(questions, verdicts, state)
         write(figure, 11.4, 4.35, f"you {reader} · the model {model} · of {done}", 12, ha="right")
@@ -132,6 +134,8 @@ def quiz_figure(questions: Sequence[Question], verdicts: Sequence[Verdict | None
             marks.append("your choice")
         look = {"boxstyle": "round,pad=0,rounding_size=0.08", "facecolor": "white", "edgecolor": tone, "linewidth": width}
         sheet.add_patch(FancyBboxPatch((4.2, y - 0.26), 3.8, 0.52, **look))
+        if choice is None:
+            place(figure, str(i), 4.2, y - 0.26, 3.8, 0.52)
         sheet.text(4.35, y, f"{LETTERS[i]}   {answer}", va="center", fontsize=11.5, color=INK, parse_math=False)
         sheet.text(7.9, y, " · ".join(marks), va="center", ha="right", fontsize=8.5, color=tone)
         if choice is not None:
@@ -170,10 +174,12 @@ class QuizProbe(ipywidgets.VBox):
         self.after = ipywidgets.Button(description="next", layout=wide)
         self.before.on_click(lambda _: self.go(self.state.question - 1))
         self.after.on_click(lambda _: self.go(self.state.question + 1))
-        self.picture = ipywidgets.Image(layout={"max_width": "100%"})
-        title = ipywidgets.HTML("<b>Probe: do you see what the model sees?</b>")
+        title, hint = "Probe: do you see what the model sees?", "Click an answer."
+        self.picture = PointedFigure(alt=f"{title} {hint}")
+        self.picture.on_point(lambda place, start, end: self.choose(int(place)))
         line = ipywidgets.HBox([ipywidgets.Label("your answer"), *self.buttons, self.before, self.after])
-        super().__init__([title, line, self.picture, ipywidgets.HTML(f"<i>Notice:</i> {self.notice}")])
+        head, notice = ipywidgets.HTML(f"<b>{title}</b>&ensp;{hint}"), ipywidgets.HTML(f"<i>Notice:</i> {self.notice}")
+        super().__init__([head, line, self.picture, notice])
         self._draw()
 
     def choose(self, answer: int) -> None:
@@ -202,4 +208,4 @@ class QuizProbe(ipywidgets.VBox):
         for button in self.buttons:
             button.disabled = self.state.choices[number] is not None
         self.before.disabled, self.after.disabled = number == 0, number == len(self.questions) - 1
-        self.picture.value = to_png(self.static())
+        self.picture.show(self.static())

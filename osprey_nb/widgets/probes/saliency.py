@@ -10,7 +10,7 @@ passes mask pooling only where that is soft; under the published threshold all t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import ipywidgets
 import numpy as np
@@ -160,6 +160,7 @@ class SaliencyProbe(StatefulProbe):
     `image` H×W×3 uint8, PIL or path; `masks` whatever `to_masks` takes.
     """
 
+    hint = "Click a region."
     notice = (
         "Hiding anything outside the region changes little: the answer hangs on what is under the mask. "
         "The two methods ask different questions, so their maps differ."
@@ -176,14 +177,14 @@ class SaliencyProbe(StatefulProbe):
         }
         super().__init__("Probe: what does an answer hang on?", state, controls, [["region"], ["method", "word"]])
 
-    def move(self, **changes) -> None:
-        if "region" in changes:  # another answer, other words
-            changes.setdefault("word", "all")
-            self.state = replace(self.state, **changes)
-            with self.controls["word"].hold_trait_notifications():
-                self.controls["word"].options = self._words(changes["region"])
-                self.controls["word"].value = changes["word"]
-        super().move(**changes)
+    def follow(self, changes):
+        return {"word": "all"} | changes if "region" in changes else changes  # another answer, other words
+
+    def fit(self) -> None:
+        self.controls["word"].options = self._words(self.state.region)
+
+    def pointed(self, place, start, end):
+        return self.asked.region_at(end)
 
     def _words(self, region: int) -> list[tuple[str, int | str]]:
         words = self.asked.words(self.asked.answer(self.asked.mask(region)))

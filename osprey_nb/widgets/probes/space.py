@@ -123,6 +123,7 @@ def space_figure(regions: Regions, state: SpaceState) -> Figure:
     places, shares = flat(vectors)
     write(figure, 0.15, 5.5, f"{len(names)} regions by their {_called(state.space)} · colour: {state.label}", 12)
     axes = part(figure, 0.15, 0.45, 4.6, 4.75)
+    axes.set_gid("map")
     colours = _colours(names)
     axes.scatter(*places.T, c=[colours[name] for name in names], s=34, edgecolors=INK, linewidths=0.4)
     for i in near:
@@ -143,7 +144,7 @@ def space_figure(regions: Regions, state: SpaceState) -> Figure:
     alike = cosines(vectors, state.chosen)
     for k, i in enumerate(near):
         x = 8.1 + 0.68 * k
-        _picture(figure, x, 4.2, 0.6, regions.crops[i], f"{alike[i]:.2f}")
+        _picture(figure, x, 4.2, 0.6, regions.crops[i], f"{alike[i]:.2f}", f"nearest {k}")
         write(figure, x + 0.3, 4.08, names[i], 7.5, INK if names[i] == names[state.chosen] else "#B3261E", ha="center")
 
     _picture(figure, 6.5, 1.35, 1.35, regions.crops[state.other], f"B: {_name(regions, state.other)}")
@@ -185,8 +186,9 @@ def _crop(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return shown[rows, columns].astype(np.uint8)
 
 
-def _picture(figure: Figure, x: float, y: float, size: float, crop: np.ndarray, title: str) -> None:
+def _picture(figure: Figure, x: float, y: float, size: float, crop: np.ndarray, title: str, name: str = "") -> None:
     axes = part(figure, x, y, size, size)
+    axes.set_gid(name)
     axes.imshow(crop, interpolation="nearest")
     bare(axes)
     axes.set_title(title, fontsize=9 if size > 1 else 8, color=INK, pad=3)
@@ -198,6 +200,7 @@ class SpaceProbe(StatefulProbe):
     `regions` is what `read_regions` gives. Sliders take the arrow keys.
     """
 
+    hint = "Click a region on the map: A. Drag from one to another: A and B."
     notice = (
         "Nearest by pooled res2 are things of one colour, by res3 things of one kind, by the spatial token things of one place "
         "and outline. The mask token holds colour and kind."
@@ -217,6 +220,15 @@ class SpaceProbe(StatefulProbe):
             "label": ipywidgets.Dropdown(options=list(regions.labels), value=state.label, description="colour"),
         }  # fmt: skip
         super().__init__("Probe: which regions are alike?", state, controls, [["chosen", "other"], ["space", "label"]])
+
+    def pointed(self, place, start, end):
+        vectors = self.regions.vectors[self.state.space]
+        if place != "map":
+            return {"chosen": neighbours(vectors, self.state.chosen)[int(place.split()[1])]}
+        places, _ = flat(vectors)
+        span = np.ptp(places, 0) + 1e-12  # the map is as high as it is wide, whatever its units
+        first, last = (int(np.linalg.norm((places - point) / span, axis=1).argmin()) for point in (start, end))
+        return {"chosen": first} if first == last else {"chosen": first, "other": last}
 
     def static(self) -> Figure:
         return space_figure(self.regions, self.state)

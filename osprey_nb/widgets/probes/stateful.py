@@ -1,52 +1,88 @@
-"""A probe whose controls change a state: the state is drawn anew whenever one moves."""
+"""A probe whose controls change a state: the state is drawn anew whenever one moves, or the figure is pointed at."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import ipywidgets
 from matplotlib.figure import Figure
 
-from osprey_nb.viz import to_png
+from ..pointed import Point, PointedFigure
+
+LONGEST = 300  # characters of an error
 
 
 class StatefulProbe(ipywidgets.VBox):
     """`controls` are named as the fields of `state`, a dataclass; `rows` are names of controls that stand side by side.
 
-    A subclass sets what its `static` needs, and calls this last. `notice` says below the figure what to look for.
+    A subclass sets what its `static` needs, and calls this last. `notice` says below the figure what to look for, `hint` above
+    it what a click or a drag does.
     """
 
     notice = ""
+    hint = ""
 
     def __init__(self, title: str, state, controls: Mapping[str, ipywidgets.Widget], rows: Sequence[Sequence[str]]):
-        self.state, self.controls = state, dict(controls)
+        self.state, self.controls, self._moving = state, dict(controls), False
         for name, control in self.controls.items():
-            control.observe(lambda change, name=name: self._controlled(name, change["new"]), "value")
-        self.picture = ipywidgets.Image(value=to_png(self.static()), layout={"max_width": "100%"})
+            control.observe(lambda change, name=name: self._try(**{name: change["new"]}), "value")
+        self.picture = PointedFigure(alt=f"{title} {self.hint}")
+        self.picture.show(self.static())
+        self.picture.on_point(lambda place, start, end: self._try(**self.pointed(place, start, end)))
         layout = {"flex_flow": "row wrap"}
         lines = [ipywidgets.HBox([self.controls[name] for name in row], layout=layout) for row in rows]
-        title, notice = ipywidgets.HTML(f"<b>{title}</b>"), ipywidgets.HTML(f"<i>Notice:</i> {self.notice}")
-        super().__init__([title, *lines, self.picture, notice])
+        self.said = ipywidgets.Label(layout={"display": "none"})  # a Label shows no HTML: a model may have written it
+        head = ipywidgets.HTML(f"<b>{title}</b>" + (f"&ensp;{self.hint}" if self.hint else ""))
+        super().__init__([head, *lines, self.said, self.picture, ipywidgets.HTML(f"<i>Notice:</i> {self.notice}")])
 
     def move(self, **changes) -> None:
         """Change the state, draw it, and move the controls there. Where it cannot be drawn the old state stays."""
-        before, self.state = self.state, replace(self.state, **changes)
+        before = self.state
         try:
-            self.picture.value = to_png(self.static())
-        except ValueError:
+            self.state = replace(before, **self.follow(changes))
+            self.picture.show(self.static())
+        except Exception:
             self.state = before
             raise
-        for name in changes:
-            self.controls[name].value = changes[name]
+        finally:
+            self._show_controls()
+
+    def follow(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """A subclass adds what else changes with `changes`."""
+        return changes
+
+    def fit(self) -> None:
+        """A subclass gives its controls the range that the present state has."""
+
+    def pointed(self, place: str, start: Point, end: Point) -> dict[str, Any]:
+        """A subclass says what changes after a click (start is end) or a drag in a place of the figure."""
+        return {}
 
     def static(self) -> Figure:
         """The present state as a figure, for readers without a kernel."""
         raise NotImplementedError
 
-    def _controlled(self, name: str, value) -> None:
-        if getattr(self.state, name) != value:  # `move` has set this control itself: nothing is drawn twice
-            self.move(**{name: value})
+    def _try(self, **changes) -> None:
+        """What the reader's hand does: an error is said, and nothing moves."""
+        if self._moving or not changes:
+            return
+        error = ""
+        try:
+            self.move(**changes)
+        except Exception as refused:  # whatever a model raises belongs before the reader, not into a log
+            error = f"{type(refused).__name__}: {refused}"[:LONGEST]
+        self.said.value, self.said.layout.display = error, "" if error else "none"
+
+    def _show_controls(self) -> None:
+        self._moving = True  # controls that are moved here move nothing
+        try:
+            self.fit()
+            for name, control in self.controls.items():
+                control.value = getattr(self.state, name)
+        finally:
+            self._moving = False
 
 
 def region_control(count: int, value: int) -> ipywidgets.ToggleButtons:

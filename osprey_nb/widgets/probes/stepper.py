@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import ipywidgets
 import numpy as np
@@ -21,7 +21,7 @@ from osprey_nb.diagrams.drawing import COLOURS, INK, SOFT, new_sheet, picture
 from osprey_nb.prompt import SHORT
 
 from .asked import Asked, check_choice, still
-from .panels import PALE, part, write
+from .panels import PALE, part, place, write
 from .stateful import StatefulProbe, region_control
 
 TOP = 8  # words with a bar
@@ -105,6 +105,7 @@ def stepper_figure(asked: Asked, looked: Tensor, state: StepState) -> Figure:
         sheet.add_patch(Rectangle((x, 4.53), width, 0.34, facecolor=fill, **frame))
         look = {"ha": "center", "va": "center", "fontsize": 10, "color": INK if i <= state.step else SOFT}
         sheet.text(x + width / 2, 4.7, word, parse_math=False, **look)
+        place(figure, f"step {i}", x, 4.53, width, 0.34)
         x += width + 0.07
 
     picture(figure, 0.15, 1.3, 2.5, asked.image, mask, title="the region")
@@ -154,6 +155,7 @@ class StepperProbe(StatefulProbe):
     `image` H×W×3 uint8, PIL or path; `masks` whatever `to_masks` takes. "Play" goes through the answer.
     """
 
+    hint = "Click a word to go there, or a region."
     notice = (
         "The embedding repeats the word that was read. The kind is there after one layer, colour and pattern come later. "
         "Temperature changes how sure the model is, never which word comes first."
@@ -174,13 +176,16 @@ class StepperProbe(StatefulProbe):
         ipywidgets.link((self.play, "value"), (self.controls["step"], "value"))
         self.children[2].children = (self.play, *self.children[2].children)
 
-    def move(self, **changes) -> None:
-        if "region" in changes:  # another answer, of another length
-            most = len(self._lens(changes["region"])[0]) - 1
-            changes.setdefault("step", min(self.state.step, most))
-            self.state = replace(self.state, **changes)
-            self.play.max = self.controls["step"].max = most
-        super().move(**changes)
+    def follow(self, changes):
+        if "region" not in changes:
+            return changes
+        return {"step": min(self.state.step, len(self._lens(changes["region"])[0]) - 1)} | changes  # another answer
+
+    def fit(self) -> None:
+        self.play.max = self.controls["step"].max = len(self._lens(self.state.region)[0]) - 1
+
+    def pointed(self, place, start, end):
+        return self.asked.region_at(end) if place == "picture" else {"step": int(place.split()[1])}
 
     def _lens(self, region: int) -> Tensor:
         if region not in self._looked:

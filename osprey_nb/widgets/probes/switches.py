@@ -23,7 +23,7 @@ from osprey_nb.diagrams.drawing import COLOURS, INK, SOFT, new_sheet, picture
 from osprey_nb.prompt import SHORT
 
 from .asked import Asked, Pair, still
-from .panels import AFTER, BEFORE, legend, part, quoted, word_bars, write
+from .panels import AFTER, BEFORE, legend, part, place, quoted, word_bars, write
 from .stateful import StatefulProbe, region_control
 
 LEVELS = ("res2", "res3", "res4", "res5")
@@ -88,6 +88,7 @@ def switches_figure(asked: Asked, state: SwitchState, lost: dict[str, float] | N
     picture(figure, 0.15, 1.45, 2.75, asked.image, mask, title="the region")
     for i, name in enumerate(SWITCHES):
         _switch(sheet, 3.25, 4.0 - 0.45 * i, getattr(state, name), name)
+        place(figure, name, 3.2, 3.85 - 0.45 * i, 2.8, 0.3)
     for i, (head, said, tone) in enumerate((("all on", usual, "#5D6875"), ("now", answer, AFTER))):
         write(figure, 0.15 + 3.3 * i, 1.05, head, 8.5, SOFT)
         write(figure, 0.15 + 3.3 * i, 0.9, quoted(asked.text(said)), 10, tone, 34, va="top", weight="bold")
@@ -128,6 +129,7 @@ class SwitchProbe(StatefulProbe):
     `image` H×W×3 uint8, PIL or path; `masks` whatever `to_masks` takes.
     """
 
+    hint = "Click a switch or a region."
     notice = (
         "In the tiny model nearly all of a short answer rests on res3, some on res2. "
         "The spatial token and the picture's own tokens hardly change it."
@@ -142,6 +144,9 @@ class SwitchProbe(StatefulProbe):
             name: ipywidgets.Checkbox(getattr(state, name), description=NAMES.get(name, name), **look) for name in SWITCHES
         }
         super().__init__("Probe: what does each part of a region bring?", state, controls, [["region"], SWITCHES])
+
+    def pointed(self, place, start, end):
+        return self.asked.region_at(end) if place == "picture" else {place: not getattr(self.state, place)}
 
     def static(self) -> Figure:
         region = self.state.region

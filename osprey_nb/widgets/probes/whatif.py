@@ -81,6 +81,7 @@ def whatif_figure(asked: Asked, state: WhatIfState) -> Figure:
         x = 0.15 + 2.95 * i
         title = f"{name}: {mask.sum():,} pixels"
         picture(figure, x, 1.15, 2.75, asked.image, mask if mask.any() else None, COLOURS["mask"], title)
+        figure.axes[-1].set_gid(name)
         said, tone = (quoted(asked.text(answer)), colour) if mask.any() else ("empty: nothing to ask about", ALARM)
         write(figure, x, 1.03, said, 10, "#5D6875" if tone == SOFT else tone, 30, va="top", weight="bold")
     same = first == second or not second
@@ -103,6 +104,7 @@ class WhatIfProbe(StatefulProbe):
     `image` H×W×3 uint8, PIL or path; `masks` whatever `to_masks` takes. Moves and growth are in pixels of the picture.
     """
 
+    hint = "Drag the mask on the right picture. Click a region on the left one."
     notice = (
         "Grown or shrunk by a few pixels, colour and kind stay. Moved by half its width a region loses its pattern first; "
         "by its whole width hardly anything is left."
@@ -125,10 +127,18 @@ class WhatIfProbe(StatefulProbe):
         }  # fmt: skip
         super().__init__("Probe: what if the mask were another?", state, controls, [list(controls)[:2], list(controls)[2:]])
 
-    def move(self, **changes) -> None:
-        if "region" in changes:  # begin with that region's own mask
-            changes = {"instead": changes["region"], "grow": 0, "right": 0, "down": 0} | changes
-        super().move(**changes)
+    def follow(self, changes):
+        if "region" not in changes:
+            return changes
+        return {"instead": changes["region"], "grow": 0, "right": 0, "down": 0} | changes  # begin with its own mask
+
+    def pointed(self, place, start, end):
+        if place == "before":
+            return self.asked.region_at(end)
+        height, width = self.asked.masks.shape[1:]
+        right = self.state.right + round((end[0] - start[0]) * width)
+        down = self.state.down + round((end[1] - start[1]) * height)
+        return {"right": min(max(right, -width), width), "down": min(max(down, -height), height)}
 
     def static(self) -> Figure:
         return whatif_figure(self.asked, self.state)
