@@ -3,6 +3,9 @@
 import itertools
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +149,23 @@ class Deadly(list):
 def test_a_worker_that_dies(processor):
     with pytest.raises(RuntimeError, match="A process that loads data has died .* fewer workers"):
         list(batches(Deadly([1, 2, 3]), processor, 2, workers=1))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere batches are made in the training process itself")
+def test_no_worker_is_left_behind_by_a_killed_training():
+    code = (
+        "import multiprocessing, time; from osprey_nb.data.collate import ahead\n"
+        "made = ahead(lambda n: [bytes(1_000_000)] * 4)\n"
+        "next(made)\n"
+        "print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
+        "time.sleep(600)"
+    )
+    training = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    workers = [int(pid) for pid in training.stdout.readline().split()]
+    assert workers
+    training.kill()
+    training.wait()
+    until = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < until, "a worker waits for a reader of its pipe"
+        time.sleep(0.2)

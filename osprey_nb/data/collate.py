@@ -15,6 +15,8 @@ import itertools
 import multiprocessing
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -83,8 +85,9 @@ def batches(
         order = order[pool * POOL * size :].tolist()
         samples = partial(fitted, processor=processor, limit=limit, features=features)
         loader = DataLoader(
-            _Samples(drawn, samples), batch_size=None, sampler=order, num_workers=workers, generator=torch.Generator()
-        )
+            _Samples(drawn, samples), batch_size=None, sampler=order, num_workers=workers, generator=torch.Generator(),
+            worker_init_fn=_end_with_parent,
+        )  # fmt: skip
         samples = _alive(loader)
         for begin in range(0, len(order), POOL * size):
             count = min(POOL * size, len(order) - begin)
@@ -161,7 +164,7 @@ def ahead(make: Callable[[int], list], start: int = 0, each: int = 1) -> Iterato
         # a generator of its own: the loader draws a number, and a resumed run must find torch's as they were
         loader = DataLoader(
             _Made(make), batch_size=None, sampler=numbers, num_workers=_workers(), multiprocessing_context="fork",
-            generator=torch.Generator(),
+            generator=torch.Generator(), worker_init_fn=_end_with_parent,
         )  # fmt: skip
         # of a process of ours, so that what is loaded may be anything
         lists = (torch.load(io.BytesIO(made), weights_only=False) for made in _alive(loader))
@@ -172,6 +175,18 @@ def _workers() -> int:
     if not torch.cuda.is_available():
         return 1
     return max(1, min(8, os.cpu_count() // (2 * int(os.environ.get("LOCAL_WORLD_SIZE", 1)))))
+
+
+def _end_with_parent(_) -> None:
+    """In a worker: end when the training process was killed. With a full pipe it would wait for ever for a reader."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _alive(loader: DataLoader) -> Iterator[dict]:
