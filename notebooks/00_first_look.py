@@ -47,7 +47,7 @@ from osprey_nb.data.scenes import make_scene
 from osprey_nb.exercises import check
 from osprey_nb.prompt import SHORT
 from osprey_nb.widgets import Studio
-from osprey_nb.widgets.probes import prompt_tokens, swap_tokens
+from osprey_nb.widgets.probes import QuizProbe, prompt_tokens, scene_questions, swap_tokens
 
 model = osprey_nb.Osprey.from_pretrained("tiny").eval()
 print(f"{sum(weights.numel() for weights in model.parameters()) / 1e6:.1f} million weights")
@@ -219,7 +219,26 @@ check("00.2", box_mask)
 # box larger and larger. When does the answer turn?
 
 # %% [markdown]
-# ## 6 · Break it on purpose: a photograph
+# ## 6 · Do you see what the model sees?
+#
+# Something is outlined. **Choose first, then let the model answer.** It gives a probability to each of the
+# four, and says what it would have said unasked.
+
+# %%
+scenes = [make_scene(seed, size=256, split="eval") for seed in range(60, 65)]
+quiz = QuizProbe(model, scene_questions(scenes))
+quiz
+
+# %% [markdown]
+# Without a kernel you see a still picture: the first question, with *B* chosen.
+
+# %%
+still = QuizProbe(model, scene_questions(scenes))
+still.choose(1)
+still.static()
+
+# %% [markdown]
+# ## 7 · Break it on purpose: a photograph
 #
 # Tiny has only ever seen drawings. Here is a photograph of a cat, and a box around its face.
 #
@@ -237,7 +256,7 @@ viz.overlay(photograph, [face], labels=model.describe(photograph, [face]))
 # **A fluent sentence is no sign of a right one.** The published Osprey learnt from hundreds of thousands of
 # photographs; this package loads its weights as well, on a larger machine (see the README).
 #
-# ## 7 · Where to go from here
+# ## 8 · Where to go from here
 #
 # Here is the way once more, this time for the second region.
 
@@ -256,5 +275,10 @@ diagrams.pipeline(scene.image, masks[1], levels, SHORT, answers[1])
 # | projector: grid → image tokens | `osprey_nb/projector.py` | in preparation |
 # | instruction data: annotation → labels | `osprey_nb/data/`, `osprey_nb/prompt.py` | [06](06_instruction_data.ipynb) |
 # | language model, the whole | `osprey_nb/llm.py`, `osprey_nb/model.py` | in preparation |
+# | training: what learns, and when | `osprey_nb/train/` | [07](07_training.ipynb) |
+# | generation: all regions in one reading | `osprey_nb/generate.py` | [08](08_generation.ipynb) |
+# | SAM: a click becomes a mask | `osprey_nb/segment.py` | [09](09_sam.ipynb) |
+# | probing: does it use the mask? | `osprey_nb/widgets/probes/` | [10](10_probing.ipynb) |
+# | the studio: your own picture | `osprey_nb/widgets/studio.py` | [11](11_studio.ipynb) |
 #
 # Next: [01 · Images and masks](01_images_and_masks.ipynb). What exactly do you give away when you point?

@@ -41,7 +41,7 @@ from osprey_nb import diagrams
 from osprey_nb.data.scenes import make_scene
 from osprey_nb.diagrams import number_grids
 from osprey_nb.exercises import check
-from osprey_nb.widgets.probes import MaskProbe, ProbeState, probe_figure
+from osprey_nb.widgets.probes import MaskProbe, MicroscopeProbe, ProbeState, probe_figure
 
 scene = make_scene(3, size=128, split="eval")
 diagrams.question(scene.image, scene.objects[0].mask)
@@ -496,9 +496,27 @@ hidden = ...
 check("03.4", hidden)
 
 # %% [markdown]
-# ## 9 · The probe
+# ## 9 · Two probes
 #
-# Move the mask, let it grow, and watch the vectors. Before you touch it, predict:
+# **One cell under the microscope.** Each level has its cells, and each cell its patch of the picture and its
+# share of the mean. Click a cell, or a place in the picture.
+#
+# > **Predict.** A cell of `res5` at the edge of the clock: how much of the clock does its patch show, and how
+# > much of what is not the clock?
+
+# %%
+microscope = MicroscopeProbe(scene.image, levels, scene.objects[0].mask, resize="soft")
+microscope
+
+# %% [markdown]
+# Without a kernel you see a still picture: a cell of `res5` at the edge.
+
+# %%
+microscope.move(level=3, row=2, column=2)
+microscope.static()
+
+# %% [markdown]
+# **A mask on the move.** Click a place, let the mask grow, and watch the vectors. Before you touch it, predict:
 #
 # 1. **Stay inside one object and move.** Which level changes first, which last?
 # 2. **Grow within the object, then beyond.** When does *likeness to the start* fall?

@@ -48,7 +48,7 @@ from osprey_nb.exercises import check
 from osprey_nb.projector import image_tokens
 from osprey_nb.prompt import SHORT
 from osprey_nb.viz import overlay
-from osprey_nb.widgets.probes import SamplingProbe, SamplingState
+from osprey_nb.widgets.probes import AttentionProbe, SamplingProbe, SamplingState, StepperProbe
 
 model = osprey_nb.Osprey.from_pretrained("tiny").eval()
 scene = make_scene(3, size=128, split="eval")
@@ -111,7 +111,25 @@ assert [answer] == model.describe(scene.image, masks[:1].numpy())
 print("the same as model.describe")
 
 # %% [markdown]
-# That is all there is to writing. But look at the count: five tokens, and 630 positions.
+# That is all there is to writing.
+#
+# ### Watch it write
+#
+# Press *play*, or click a word. The bars are the likeliest next words. The table on the right asks a second question:
+# what would the model say **if it stopped after an earlier layer**? (This is called a *logit lens*.)
+#
+# > **Predict.** After which layer is the kind of thing known? Before or after the colour?
+
+# %%
+stepper = StepperProbe(model, scene.image, masks.numpy())
+stepper
+
+# %%
+stepper.move(step=len(tokens) - 2)
+stepper.static()
+
+# %% [markdown]
+# Now look at the count above: five tokens, and 630 positions.
 #
 # > **Predict before you run.** A longer answer of 50 tokens to the same prompt: about how many positions?
 
@@ -145,6 +163,22 @@ diagrams.number_grids(("four positions", weights_of(4)), ("a fifth is added", we
 # > their values.
 #
 # Keeping those two is a **KV cache**. The query of an old position is never needed again.
+#
+# ### Where does it look back?
+#
+# These weights can be seen in the real model. Click a word of the answer: the picture, the bars and the words show
+# what the position that *writes* it looks at.
+
+# %%
+looking = AttentionProbe(model, scene.image, masks.numpy())
+looking
+
+# %%
+looking.move(word=len(tokens) - 2)
+looking.static()
+
+# %% [markdown]
+# Now the last row of our small example, twice: from the whole table, and from what was remembered.
 
 # %%
 by_table = weights_of(5) @ values
