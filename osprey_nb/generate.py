@@ -183,7 +183,7 @@ class ImageSession:
             asked = [self._text([(question, None)], 0, 0, inline=False)["input_ids"] for question in ("What?", "In")]
             self._prefix = asked[0][: _alike(asked)]
             self._cache = DynamicCache(config=model.llm.config)
-            self._forward(self._spliced(self._prefix[None], features), self._cache)
+            self._forward(self._spliced(self._prefix[None], features), self._cache, logits_to_keep=1)
         self._features = features
 
     # --- rows --------------------------------------------------------------------------------------------------------

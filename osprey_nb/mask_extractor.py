@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -41,6 +42,11 @@ def mask_pool(
     return weights @ feature.flatten(-2).transpose(-2, -1)
 
 
+def _nested(sizes: Sequence[Sequence[int]]) -> bool:
+    """Is each (height, width) a whole number of times the next, so that cells lie in cells?"""
+    return all(a % b == 0 for larger, smaller in itertools.pairwise(sizes) for a, b in zip(larger, smaller, strict=True))
+
+
 class SpatialMLP(nn.Module):
     """P² → width → width → D with ReLU between."""
 
@@ -72,6 +78,9 @@ class MaskExtractor(nn.Module):
         stack = nn.utils.rnn.pad_sequence(list(masks), batch_first=True)
         real = torch.cat([torch.arange(len(regions)) + i * stack.shape[1] for i, regions in enumerate(masks)]).to(device)
         stack = stack.to(device).float()  # moved first: a bool has a quarter of the bytes
+        finest = features[0].shape[-2:]
+        if resize == "soft" and _nested([stack.shape[-2:], *(level.shape[-2:] for level in features)]):
+            stack = F.adaptive_avg_pool2d(stack, finest)  # the shares of coarser cells are means of these: pixels are read once
         return [mask_pool(level, stack, resize).flatten(0, 1)[real] for level in features]
 
     def mask_token(self, pooled: list[Float[Tensor, "R _C"]]) -> Float[Tensor, "R D"]:

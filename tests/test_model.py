@@ -9,6 +9,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from osprey_nb import Osprey, OspreyConfig, OspreyProcessor
 from osprey_nb.config import PRESETS
 from osprey_nb.data.scenes import make_scene
+from osprey_nb.mask_extractor import mask_pool
 from osprey_nb.train.language import train_tokenizer
 
 SIZES = {"vocab_size": 640, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -85,6 +86,15 @@ def test_region_tokens_stand_where_their_placeholders_stood(model, scene):
     for token_id, tokens in zip((model.config.mask_token_id, model.config.pos_token_id), expected, strict=True):
         where = (batch["input_ids"][0] == token_id).nonzero().flatten() + grow
         assert torch.allclose(spliced.embeds[0, where], tokens[0])
+
+
+@pytest.mark.parametrize("size", [(128, 128), (256, 384), (200, 130), (40, 32)])
+def test_a_soft_mask_is_pooled_the_same_at_once_and_level_by_level(tiny, size):
+    masks = torch.rand(3, *size, generator=torch.Generator().manual_seed(0)) > 0.6
+    levels = [torch.randn(1, dim, side, side) for dim, side in zip((32, 64, 128, 256), (32, 16, 8, 4), strict=True)]
+    pooled = tiny.mask_extractor.pool(levels, [masks])
+    for level, rows in zip(levels, pooled, strict=True):
+        torch.testing.assert_close(rows, mask_pool(level, masks[None].float(), "soft")[0], atol=1e-6, rtol=0)
 
 
 def test_a_padded_row_equals_the_row_alone(model, scene):
