@@ -182,20 +182,26 @@ export function regionBox(labels, width, height, region) {
   return box;
 }
 
-/** Pixels per label: an array of 10 counts. */
-export function countLabels(labels) {
+/** Pixels per label of a run-length encoded map: an array of 10 counts. */
+export function countLabels(runs) {
   const counts = new Array(MAX_REGIONS + 1).fill(0);
-  for (let i = 0; i < labels.length; i++) counts[labels[i]]++;
+  for (let i = 0; i < runs.length; i += 2) counts[runs[i]] += runs[i + 1];
   return counts;
 }
 
 /** Run-length encoding: Uint32Array [label, length, label, length, …]; the lengths add up to the map's size. */
 export function encodeRuns(labels) {
   const runs = [];
+  const words = new Uint32Array(labels.byteOffset % 4 ? 0 : labels.buffer, labels.byteOffset, labels.length >> 2);
   for (let i = 0; i < labels.length;) {
     const label = labels[i];
+    const four = label * 0x01010101; // the same label four times: most pixels are passed over so
     let end = i + 1;
-    while (end < labels.length && labels[end] === label) end++;
+    for (;;) {
+      if (end % 4 === 0) while (words[end / 4] === four) end += 4;
+      if (end < labels.length && labels[end] === label) end++;
+      else break;
+    }
     runs.push(label, end - i);
     i = end;
   }

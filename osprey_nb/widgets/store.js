@@ -49,12 +49,12 @@ export class Store {
     const drawing = this.model.get("_drawing");
     if (drawing === this.sent || this.generation !== this.model.get("_generation")) return;
     const old = this.before ?? this.labels;
-    const bytes = bytesOf(drawing.runs).slice(); // a copy: the view may not be aligned to 4 bytes
-    this.labels = decodeRuns(new Uint32Array(bytes.buffer), this.width * this.height);
+    const runs = new Uint32Array(bytesOf(drawing.runs).slice().buffer); // a copy: the view may not be aligned to 4 bytes
+    this.labels = decodeRuns(runs, this.width * this.height);
     this.history.record(old, this.labels, this.width);
     if (this.before) this.begin(); // its steps so far are in the history with what Python set
     this.seq = drawing.seq;
-    this.counts = countLabels(this.labels);
+    this.counts = countLabels(runs);
     this.tell({ x0: 0, y0: 0, x1: this.width, y1: this.height });
   }
 
@@ -148,10 +148,10 @@ export class Store {
   }
 
   send() {
-    const runs = new Uint8Array(encodeRuns(this.labels).buffer);
+    const runs = encodeRuns(this.labels);
     this.seq += 1;
-    this.counts = countLabels(this.labels);
-    this.sent = { seq: this.seq, runs: this.model.get("_base64") ? toBase64(runs) : new DataView(runs.buffer) };
+    this.counts = countLabels(runs);
+    this.sent = { seq: this.seq, runs: this.model.get("_base64") ? toBase64(new Uint8Array(runs.buffer)) : new DataView(runs.buffer) };
     this.sentAt = performance.now();
     setTimeout(() => this.tell(null), PATIENCE + 50);
     this.model.set("_drawing", this.sent);
