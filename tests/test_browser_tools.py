@@ -153,7 +153,7 @@ def test_a_region_gets_a_name_and_html_in_it_stays_text(show):  # noqa: F811
     page.get("region-3").click()
     page.get("name").fill('<img src=x onerror="window.hacked = true">')
     page.get("name").press("Enter")
-    last = page.page.evaluate("messages.at(-1)")
+    last = page.page.wait_for_function("messages.find(message => message.kind === 'name')").json_value()
     assert last == {"kind": "name", "region": 3, "text": '<img src=x onerror="window.hacked = true">'}
     page.widget._message(None, last, [])
     page.page.evaluate("names => fromPython('_names', names)", list(page.widget._names))
