@@ -103,7 +103,7 @@ def test_the_space_probe_follows_its_controls(regions):
     probe.controls["label"].value = "colour"
     probe.controls["chosen"].value = 7
     probe.controls["other"].value = 7  # like itself everywhere
-    assert words(probe.static()).count("1.00") == 6 and "colour: colour" in words(probe.static())
+    assert words(probe.static()).count("1.00") == 6 and "coloured by colour" in words(probe.static())
     for wrong, message in (({"chosen": 99}, "chosen is 99"), ({"space": "res9"}, "space is 'res9'")):
         with pytest.raises(ValueError, match=message):
             probe.move(**wrong)

@@ -10,7 +10,7 @@ import { boxSpans, brushSpans, holeSpans, polygonSpans, zoomAt } from "./geometr
 import { Screen } from "./screen.js";
 import { Store } from "./store.js";
 
-const ROOM_FOR_TOOLS = 560; // a narrow picture keeps its toolbar on one line
+const ROOM_FOR_TOOLS = 600; // a narrow picture keeps its toolbar on one line
 const ARROWS = { arrowleft: [-1, 0], arrowright: [1, 0], arrowup: [0, -1], arrowdown: [0, 1] };
 const TOOLS = [
   ["brush", "Brush", "B", "Drag to paint"],

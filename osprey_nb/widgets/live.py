@@ -43,7 +43,8 @@ STYLE = """<style>
 .osprey-live { line-height: 1.45; max-width: 1100px; }
 .osprey-live img { max-width: 100%; height: auto; border-radius: 6px; display: block; }
 .osprey-live .note { opacity: .8; margin: 6px 0; }
-.osprey-live .numbers { display: flex; flex-wrap: wrap; gap: 2px 22px; margin: 2px 0 8px; font-variant-numeric: tabular-nums; }
+.osprey-live .numbers { display: flex; flex-wrap: wrap; align-items: baseline; gap: 2px 22px; margin: 2px 0 8px;
+  font-variant-numeric: tabular-nums; }
 .osprey-live .numbers b { font-size: 1.15em; }
 .osprey-live .beside { display: flex; flex-wrap: wrap; gap: 18px; align-items: flex-start; }
 .osprey-live .wide { overflow-x: auto; flex: 1 1 30em; min-width: 0; }
@@ -100,7 +101,7 @@ class LiveTraining(ipywidgets.VBox):
         beside.layout = {"flex_flow": "row wrap", "max_width": "1100px"}
         for part, flex in zip(beside.children, ("0 0 300px", "1 1 30em"), strict=False):
             part.layout = {"flex": flex, "min_width": "0"}
-        title = ipywidgets.HTML(STYLE + _live("<b>Training, live</b>"))
+        title = ipywidgets.HTML(STYLE + _live('<b style="font-size: 15px">Training, live</b>'))
         super().__init__([title, self.parts["numbers"], self.parts["curves"], beside])
 
     def begin(self, name: str, done: int) -> None:

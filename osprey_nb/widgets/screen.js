@@ -71,6 +71,7 @@ export class Screen {
     this.onFrame = onFrame;
     this.opacity = model.get("opacity");
     this.view = { zoom: 1, x: 0, y: 0 };
+    this.width = 0; // CSS pixels, known with the first layout
     this.dirty = null;
     this.frame = 0;
     const layer = (name) => {
@@ -99,6 +100,7 @@ export class Screen {
   /** Fit the stage into `available` CSS pixels. */
   layout(available) {
     const size = fitDisplay(available, this.model.get("height"), this.store.width, this.store.height);
+    this.width = size.width; // asked of the page, it would be 0 while the stage is out of sight
     this.stage.style.width = `${size.width}px`;
     this.stage.style.height = `${size.height}px`;
     for (const canvas of [this.picture, this.canvas]) {
@@ -159,7 +161,7 @@ export class Screen {
   }
 
   /** CSS pixels per image pixel. */
-  scale() { return (this.stage.getBoundingClientRect().width / this.store.width) * this.view.zoom; }
+  scale() { return (this.width / this.store.width) * this.view.zoom; }
 
   point(event) {
     const rect = this.stage.getBoundingClientRect();

@@ -22,13 +22,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from osprey_nb.diagrams.drawing import COLOURS, INK, SOFT, new_sheet
+from osprey_nb.diagrams.drawing import COLOURS, INK, new_sheet
 from osprey_nb.prefix import LOCK
 from osprey_nb.prompt import SHORT
 from osprey_nb.viz import ALARM
 
 from .asked import Asked, check_choice, still
-from .panels import heat, part, place, quoted, write
+from .panels import TONE, heat, part, place, quoted, write
 from .stateful import StatefulProbe, region_control
 
 GROUPS = {"image tokens": "image", "mask token": "mask", "spatial token": "spatial", "the words before": "text",
@@ -146,7 +146,7 @@ def attention_figure(asked: Asked, reading: AttentionReading, state: AttentionSt
         if i == position - after:
             sheet.add_patch(Rectangle((x, y - 0.13), width, 0.27, fill=False, edgecolor=ALARM, linewidth=1.8))
         sheet.text(x + width / 2, y, label, ha="center", va="center", fontsize=8, color=INK, parse_math=False)
-    write(figure, 0.15, 0.22, "The darker a word, the more it is looked at. Red frame: the position that writes.", 8.5, SOFT)
+    write(figure, 0.15, 0.22, "The darker a word, the more it is looked at. Red frame: the position that writes.", 8.5, TONE)
     return figure
 
 

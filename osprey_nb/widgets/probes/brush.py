@@ -12,9 +12,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from osprey_nb.masks import to_polygons, to_rle
-from osprey_nb.viz import ALARM, INK, SOFT, to_png
+from osprey_nb.viz import ALARM, INK, SOFT
 
 from ..canvas import MaskCanvas
+from ..pointed import PointedFigure
+from .controls import APART, heading
 
 COMMON, MISSED, EXTRA = "#E69F00", ALARM, "#0072B2"
 
@@ -87,15 +89,15 @@ class BrushProbe(ipywidgets.VBox):
 
     def __init__(self, image: np.ndarray, meant: np.ndarray):
         self.image, self.meant = image, meant
-        self.canvas = MaskCanvas(image, height=360)
+        self.canvas = MaskCanvas(image, height=360, title="Draw over the thing")
         self.canvas.on_stroke(lambda region: self._draw())
-        self.picture = ipywidgets.Image(layout={"max_width": "100%"})
-        title = ipywidgets.HTML("<b>Probe: what is your mask, and what does it weigh?</b>")
-        super().__init__([title, self.canvas, self.picture])
+        title = "Probe: what is your mask, and what does it weigh?"
+        self.picture = PointedFigure(alt=title)
+        super().__init__([heading(title), self.canvas, self.picture], layout=APART)
         self._draw()
 
     def _draw(self) -> None:
-        self.picture.value = to_png(self.static())
+        self.picture.show(self.static())
 
     def static(self) -> Figure:
         """The present mask as a figure, for readers without a kernel."""

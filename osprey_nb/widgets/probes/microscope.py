@@ -18,12 +18,12 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from osprey_nb.diagrams.drawing import COLOURS, INK, SOFT, bare, new_sheet, picture
+from osprey_nb.diagrams.drawing import COLOURS, INK, bare, new_sheet, picture
 from osprey_nb.viz import ALARM
 
 from .asked import check_choice
 from .features import LEVELS
-from .panels import part, write
+from .panels import TONE, part, write
 from .pooling import likeness, read_levels
 from .stateful import StatefulProbe
 
@@ -123,12 +123,12 @@ def microscope_figure(
         bare(axes)
         axes.set_title(f"its patch: {right - left:.3g} × {bottom - top:.3g} pixels", fontsize=9, color=INK, pad=4)
         share = f"{cell.share:.1%} of the mean" if cell.share else "not in the mean"
-        write(figure, x + 1.0, 0.72, share, 9.5, INK if cell.share else SOFT, ha="center", weight="bold")
-        write(figure, x + 1.0, 0.5, f"cosine with the mean {cell.likeness:.2f}", 8.5, SOFT, ha="center")
+        write(figure, x + 1.0, 0.72, share, 9.5, INK if cell.share else TONE, ha="center", weight="bold")
+        write(figure, x + 1.0, 0.5, f"cosine with the mean {cell.likeness:.2f}", 8.5, TONE, ha="center")
     rule = {"threshold": "a touched cell counts fully", "soft": "a cell counts by its covered share"}[resize]
     above = "Above: each level's cells,\nthe darker the more they count.\nBelow: what the framed cell covers."
     write(figure, 0.15, 2.3, above, 9, va="top")
-    write(figure, 0.15, 1.35, f"{resize}:\n{rule}", 9, SOFT, va="top")
+    write(figure, 0.15, 1.35, f"{resize}:\n{rule}", 9, TONE, va="top")
     return figure
 
 
@@ -154,7 +154,7 @@ class MicroscopeProbe(StatefulProbe):
         middle = int(ys.mean() / len(mask) * rows), int(xs.mean() / mask.shape[1] * columns)
         state = start or MicroscopeState(2, *middle)
         rows, columns = self.features[state.level].shape[1:]
-        look = {"min": 0, "continuous_update": False}
+        look = {"min": 0, "continuous_update": False, "readout": False}  # they count from 0, the figure from 1
         options = [(name, i) for i, name in enumerate(LEVELS)]
         buttons = {"style": {"button_width": "5em"}, "description": "level"}
         controls = {

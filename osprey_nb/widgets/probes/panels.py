@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from osprey_nb.diagrams.drawing import COLOURS, INK, SOFT, picture
 
 PALE = "#D5DAE0"
+TONE = "#5D6875"  # of quieter text; SOFT is for lines
 BEFORE, AFTER = SOFT, COLOURS["image"]
 
 

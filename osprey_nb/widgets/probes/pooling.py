@@ -91,9 +91,9 @@ def probe_figure(
     before = read_levels(features, probe_mask(start, height, width), start.resize) if start else readings
     pale = 255 - (255 - image.mean(2, keepdims=True).repeat(3, 2)) * 0.55
 
-    figure = Figure(figsize=(11.5, 4.3), dpi=90)
+    figure = Figure(figsize=(11.5, 4.5), dpi=90)
     columns = 1 + len(features)
-    spaces = {"left": 0.03, "right": 0.985, "top": 0.87, "bottom": 0.09, "wspace": 0.1, "hspace": 0.2}
+    spaces = {"left": 0.03, "right": 0.985, "top": 0.87, "bottom": 0.12, "wspace": 0.1, "hspace": 0.2}
     grid = figure.add_gridspec(2, columns, height_ratios=(1.7, 1), **spaces)
     axes = figure.add_subplot(grid[0, 0], gid="picture")
     axes.imshow(image, extent=(0, width, height, 0))
@@ -136,8 +136,8 @@ def probe_figure(
             spine.set_visible(False)
         note = f"length {np.linalg.norm(reading.vector):.2f}"
         if start:
-            note += f" · likeness to the start {likeness(reading.vector, old.vector):.2f}"
-        axes.set_xlabel(note, fontsize=8, color=ALARM if gone else INK)
+            note += f"\nlikeness to the start {likeness(reading.vector, old.vector):.2f}"
+        axes.set_xlabel(note, fontsize=8.5, color=ALARM if gone else INK)
     axes = figure.add_subplot(grid[1, 0])
     axes.set_axis_off()
     legend = f"The pooled vector of each level:\nits first {CHANNELS_SHOWN} channels, as bars."

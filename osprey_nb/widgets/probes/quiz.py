@@ -24,7 +24,8 @@ from osprey_nb.viz import ALARM
 
 from ..pointed import PointedFigure
 from .asked import check_choice
-from .panels import place, quoted, write
+from .controls import APART, heading, notice
+from .panels import TONE, place, quoted, write
 
 LETTERS = "ABCD"
 RIGHT = "#1B7F4B"
@@ -122,7 +123,7 @@ def quiz_figure(questions: Sequence[Question], verdicts: Sequence[Verdict | None
         reader, model, done = tally(questions, verdicts, state)
         write(figure, 11.4, 4.35, f"you {reader} · the model {model} · of {done}", 12, ha="right")
         verdict = verdicts[state.question]
-        write(figure, 8.3, 3.95, "how likely the model holds each", 9, SOFT)
+        write(figure, 8.3, 3.95, "how likely the model holds each", 9, TONE)
     for i, answer in enumerate(question.answers):
         y, tone, width, marks = 3.45 - 0.66 * i, SOFT, 1.1, []
         if choice is not None and i == question.truth:
@@ -144,7 +145,7 @@ def quiz_figure(questions: Sequence[Question], verdicts: Sequence[Verdict | None
             sheet.add_patch(FancyBboxPatch((8.3, y - 0.13), max(2.3 * share, 0.02), 0.26, **patch))
             sheet.text(8.42 + 2.3 * share, y, f"{share:.0%}", va="center", fontsize=10, color=INK)
     if choice is None:
-        write(figure, 4.2, 0.75, "Choose first. Then see what the model says.", 10, SOFT)
+        write(figure, 4.2, 0.75, "Choose first. Then see what the model says.", 10, TONE)
     else:
         write(figure, 4.2, 0.78, f"Unasked, the model says: {quoted(verdict.said)}", 10.5, wrap=80)
     return figure
@@ -170,7 +171,7 @@ class QuizProbe(ipywidgets.VBox):
         self.buttons = [ipywidgets.Button(description=letter, layout=wide) for letter in LETTERS]
         for i, button in enumerate(self.buttons):
             button.on_click(lambda _, i=i: self.choose(i))
-        self.before = ipywidgets.Button(description="back", layout=wide)
+        self.before = ipywidgets.Button(description="back", layout=wide | {"margin": "2px 2px 2px 24px"})
         self.after = ipywidgets.Button(description="next", layout=wide)
         self.before.on_click(lambda _: self.go(self.state.question - 1))
         self.after.on_click(lambda _: self.go(self.state.question + 1))
@@ -178,8 +179,7 @@ class QuizProbe(ipywidgets.VBox):
         self.picture = PointedFigure(alt=f"{title} {hint}")
         self.picture.on_point(lambda place, start, end: self.choose(int(place)))
         line = ipywidgets.HBox([ipywidgets.Label("your answer"), *self.buttons, self.before, self.after])
-        head, notice = ipywidgets.HTML(f"<b>{title}</b>&ensp;{hint}"), ipywidgets.HTML(f"<i>Notice:</i> {self.notice}")
-        super().__init__([head, line, self.picture, notice])
+        super().__init__([heading(title, hint), line, self.picture, notice(self.notice)], layout=APART)
         self._draw()
 
     def choose(self, answer: int) -> None:

@@ -16,14 +16,15 @@ import ipywidgets
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from osprey_nb.diagrams.drawing import COLOURS, INK, SOFT, new_sheet, picture
+from osprey_nb.diagrams.drawing import COLOURS, INK, new_sheet, picture
 from osprey_nb.projector import image_tokens
 from osprey_nb.prompt import SHORT
 
 from .asked import Asked, check_choice, still
-from .panels import heat, legend, quoted, write
+from .panels import TONE, heat, legend, quoted, write
 from .stateful import StatefulProbe, region_control
 
 CELLS = 6  # rows and columns of what occlusion hides; CELLS² pictures are read
@@ -128,7 +129,7 @@ def saliency_figure(asked: Asked, found: Saliency, state: SaliencyState) -> Figu
                       "orange: without this cell it is likelier": "#E67300"},
     }[state.method]  # fmt: skip
     legend(figure, 4.1, 0.3, meaning)
-    write(figure, 0.15, 0.3, "numbers: log-likelihood that is lost" if state.method == "occlusion" else "", 8.5, SOFT)
+    write(figure, 0.15, 0.3, "numbers: log-likelihood that is lost" if state.method == "occlusion" else "", 8.5, TONE)
     return figure
 
 
@@ -139,7 +140,8 @@ def _numbers(axes, values: np.ndarray, top: float) -> None:
         if abs(value) >= 0.05:
             at = (column + 0.5) / columns, (row + 0.5) / rows
             colour = "white" if abs(value) > 0.4 * top else INK
-            axes.text(*at, f"{value:.1f}", ha="center", va="center", fontsize=9, color=colour, zorder=3)
+            edge = withStroke(linewidth=2.5, foreground=COLOURS["image"] if colour == "white" else "white", alpha=0.7)
+            axes.text(*at, f"{value:.1f}", ha="center", va="center", fontsize=9, color=colour, zorder=3, path_effects=[edge])
 
 
 def _chosen(likely, word: int | str):

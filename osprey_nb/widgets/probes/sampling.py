@@ -15,6 +15,7 @@ from torch import Tensor
 
 from osprey_nb.diagrams.drawing import COLOURS, INK, SOFT, box, new_sheet
 
+from .panels import TONE
 from .stateful import StatefulProbe
 
 WORDS = 12  # drawn, the likeliest first
@@ -73,7 +74,7 @@ def sampling_figure(logits: Tensor, words: Sequence[str], vocabulary: Callable[[
     for row, token in enumerate(top):
         share = float(now[token])
         label = f"{share:.1%}" if share else "left out"
-        axes.text(max(share, float(given[token])) + 0.012, row, label, va="center", fontsize=9, color=INK if share else SOFT)
+        axes.text(max(share, float(given[token])) + 0.012, row, label, va="center", fontsize=9, color=INK if share else TONE)
     axes.set(yticks=rows, xticks=[], xlim=(0, 1.12), ylim=(len(top) - 0.4, -0.6))
     axes.set_yticklabels([_shown(vocabulary(token)) for token in top], fontsize=9, color=INK, parse_math=False)
     axes.tick_params(length=0)

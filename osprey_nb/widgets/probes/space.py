@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from osprey_nb.data.kinds import COLOUR_TONES
 from osprey_nb.diagrams.drawing import COLOURS, INK, SOFT, bare, new_sheet
@@ -24,7 +25,7 @@ from osprey_nb.images import load_image
 from osprey_nb.masks import box_of, to_masks
 
 from .asked import check_choice, still
-from .panels import part, write
+from .panels import TONE, part, write
 from .stateful import StatefulProbe
 
 SPACES = ("mask token", "spatial token", "res2", "res3", "res4", "res5")
@@ -121,7 +122,7 @@ def space_figure(regions: Regions, state: SpaceState) -> Figure:
     near = neighbours(vectors, state.chosen)
     figure, _ = new_sheet(11.6, 5.75)
     places, shares = flat(vectors)
-    write(figure, 0.15, 5.5, f"{len(names)} regions by their {_called(state.space)} · colour: {state.label}", 12)
+    write(figure, 0.15, 5.5, f"{len(names)} regions by their {_called(state.space)} · coloured by {state.label}", 12)
     axes = part(figure, 0.15, 0.45, 4.6, 4.75)
     axes.set_gid("map")
     colours = _colours(names)
@@ -130,10 +131,12 @@ def space_figure(regions: Regions, state: SpaceState) -> Figure:
         axes.plot(*places[[state.chosen, i]].T, color=SOFT, linewidth=1, zorder=0.5)
     for i, mark in ((state.chosen, "A"), (state.other, "B")):
         axes.scatter(*places[i], s=170, facecolors="none", edgecolors=INK, linewidths=2)
-        axes.annotate(mark, places[i], (9, 7), textcoords="offset points", fontsize=11, weight="bold", color=INK)
+        edge = withStroke(linewidth=3, foreground="white")
+        look = {"fontsize": 11, "weight": "bold", "color": INK, "path_effects": [edge]}
+        axes.annotate(mark, places[i], (9, 7), textcoords="offset points", **look)
     axes.margins(0.08)
     bare(axes)
-    write(figure, 0.15, 0.25, f"PCA: the two directions hold {shares.sum():.0%} of the variance", 8.5, SOFT)
+    write(figure, 0.15, 0.25, f"PCA: the two directions hold {shares.sum():.0%} of the variance", 8.5, TONE)
     for i, (name, colour) in enumerate(list(colours.items())[:MOST_NAMES]):
         dot = part(figure, 4.9, 5.05 - 0.215 * i, 0.14, 0.14)
         dot.scatter(0.5, 0.5, s=45, color=[colour], edgecolors=INK, linewidths=0.4)
@@ -217,7 +220,7 @@ class SpaceProbe(StatefulProbe):
         controls = {
             "chosen": slider("chosen", "A"), "other": slider("other", "B"),
             "space": ipywidgets.Dropdown(options=SPACES, value=state.space, description="space"),
-            "label": ipywidgets.Dropdown(options=list(regions.labels), value=state.label, description="colour"),
+            "label": ipywidgets.Dropdown(options=list(regions.labels), value=state.label, description="coloured by"),
         }  # fmt: skip
         super().__init__("Probe: which regions are alike?", state, controls, [["chosen", "other"], ["space", "label"]])
 

@@ -21,7 +21,7 @@ from osprey_nb.diagrams.drawing import COLOURS, INK, SOFT, new_sheet, picture
 from osprey_nb.prompt import SHORT
 
 from .asked import Asked, check_choice, still
-from .panels import PALE, part, place, write
+from .panels import PALE, TONE, part, place, write
 from .stateful import StatefulProbe, region_control
 
 TOP = 8  # words with a bar
@@ -103,7 +103,7 @@ def stepper_figure(asked: Asked, looked: Tensor, state: StepState) -> Figure:
         fill = COLOURS["mask"] if now else "#EEF1F4" if written else "none"
         frame = {"edgecolor": COLOURS["mask"] if now else SOFT, "linewidth": 1.2, "linestyle": "-" if i <= state.step else ":"}
         sheet.add_patch(Rectangle((x, 4.53), width, 0.34, facecolor=fill, **frame))
-        look = {"ha": "center", "va": "center", "fontsize": 10, "color": INK if i <= state.step else SOFT}
+        look = {"ha": "center", "va": "center", "fontsize": 10, "color": INK if i <= state.step else TONE}
         sheet.text(x + width / 2, 4.7, word, parse_math=False, **look)
         place(figure, f"step {i}", x, 4.53, width, 0.34)
         x += width + 0.07
@@ -118,7 +118,7 @@ def stepper_figure(asked: Asked, looked: Tensor, state: StepState) -> Figure:
     axes.set_yticklabels([asked.word(token) for token, _ in found], fontsize=9.5, parse_math=False)
     axes.set_title(f"the next word, at temperature {state.temperature:g}", fontsize=9, color=INK, loc="left")
     _lens(part(figure, 7.5, 0.6, 3.95, 3.4), asked, looked, words, state.step)
-    write(figure, 0.15, 0.2, "Orange: the word that was written. Blue: the surer, the darker.", 8.5, SOFT)
+    write(figure, 0.15, 0.2, "Orange: the word that was written. Blue: the surer, the darker.", 8.5, TONE)
     return figure
 
 
@@ -165,10 +165,11 @@ class StepperProbe(StatefulProbe):
         self.asked, self._looked = Asked(model, image, masks, question), {}
         state = start or StepState()
         most = len(self._lens(state.region)[0]) - 1
-        self.play = ipywidgets.Play(min=0, max=most, interval=900, description="write")
+        look = {"interval": 900, "description": "write", "layout": {"margin": "2px 16px 2px 0"}}
+        self.play = ipywidgets.Play(state.step, min=0, max=most, **look)
         controls = {
             "region": region_control(len(self.asked.masks), state.region),
-            "step": ipywidgets.IntSlider(state.step, min=0, max=most, description="step"),
+            "step": ipywidgets.IntSlider(state.step, min=0, max=most, description="step", readout=False),
             "temperature": ipywidgets.FloatSlider(state.temperature, min=0.1, max=3, step=0.1, description="temperature"),
         }
         rows = [["region"], ["step", "temperature"]]

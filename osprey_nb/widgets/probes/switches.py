@@ -19,11 +19,11 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
 
-from osprey_nb.diagrams.drawing import COLOURS, INK, SOFT, new_sheet, picture
+from osprey_nb.diagrams.drawing import COLOURS, INK, new_sheet, picture
 from osprey_nb.prompt import SHORT
 
 from .asked import Asked, Pair, still
-from .panels import AFTER, BEFORE, legend, part, place, quoted, word_bars, write
+from .panels import AFTER, BEFORE, TONE, legend, part, place, quoted, word_bars, write
 from .stateful import StatefulProbe, region_control
 
 LEVELS = ("res2", "res3", "res4", "res5")
@@ -89,8 +89,8 @@ def switches_figure(asked: Asked, state: SwitchState, lost: dict[str, float] | N
     for i, name in enumerate(SWITCHES):
         _switch(sheet, 3.25, 4.0 - 0.45 * i, getattr(state, name), name)
         place(figure, name, 3.2, 3.85 - 0.45 * i, 2.8, 0.3)
-    for i, (head, said, tone) in enumerate((("all on", usual, "#5D6875"), ("now", answer, AFTER))):
-        write(figure, 0.15 + 3.3 * i, 1.05, head, 8.5, SOFT)
+    for i, (head, said, tone) in enumerate((("all on", usual, TONE), ("now", answer, AFTER))):
+        write(figure, 0.15 + 3.3 * i, 1.05, head, 8.5, TONE)
         write(figure, 0.15 + 3.3 * i, 0.9, quoted(asked.text(said)), 10, tone, 34, va="top", weight="bold")
 
     chances = np.concatenate([asked.chances(asked.pair(mask[None]), usual), asked.chances(pair, usual, seen)])
@@ -120,7 +120,7 @@ def _switch(sheet, x: float, y: float, on: bool, name: str) -> None:
     sheet.add_patch(FancyBboxPatch((x, y - 0.11), 0.46, 0.22, boxstyle=style, facecolor=colour, linewidth=0))
     sheet.add_patch(Circle((x + (0.35 if on else 0.11), y), 0.085, facecolor="white", linewidth=0))
     label = f"{name} of the mask token" if name in LEVELS else NAMES[name]
-    sheet.text(x + 0.6, y, label, va="center", fontsize=9.5, color=INK if on else SOFT)
+    sheet.text(x + 0.6, y, label, va="center", fontsize=9.5, color=INK if on else TONE)
 
 
 class SwitchProbe(StatefulProbe):

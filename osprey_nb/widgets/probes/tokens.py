@@ -12,7 +12,9 @@ from osprey_nb.data.collate import fitted
 from osprey_nb.processor import IGNORE
 from osprey_nb.projector import image_tokens
 from osprey_nb.prompt import SHORT
-from osprey_nb.viz import to_png
+
+from ..pointed import PointedFigure
+from .controls import APART, beside, heading
 
 
 def positions(processor, input_ids, labels=None) -> tuple[list[tuple[str, str]], list[bool]]:
@@ -60,9 +62,10 @@ class TokenProbe(ipywidgets.VBox):
         }
         for control in self.controls.values():
             control.observe(self._draw, "value")
-        self.picture, self.said = ipywidgets.Image(layout={"max_width": "100%"}), ipywidgets.Label()
-        title = ipywidgets.HTML("<b>Probe: what carries loss?</b>")
-        super().__init__([title, ipywidgets.HBox(list(self.controls.values())), self.said, self.picture])
+        title = "Probe: what carries loss?"
+        self.picture, self.said = PointedFigure(alt=title), ipywidgets.Label()
+        line = ipywidgets.HBox([beside(control) for control in self.controls.values()], layout={"flex_flow": "row wrap"})
+        super().__init__([heading(title), line, self.said, self.picture], layout=APART)
         self._draw()
 
     def static(self) -> Figure:
@@ -80,7 +83,8 @@ class TokenProbe(ipywidgets.VBox):
             self.said.value, self.picture.layout.display = str(error), "none"
             return
         self.said.value = "The last turns do not fit: they are left out." if shortened else "All turns fit."
-        self.picture.value, self.picture.layout.display = to_png(self.static()), ""
+        self.picture.show(self.static())
+        self.picture.layout.display = ""
 
 
 @torch.inference_mode()

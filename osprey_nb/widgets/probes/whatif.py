@@ -19,7 +19,7 @@ from osprey_nb.prompt import SHORT
 from osprey_nb.viz import ALARM
 
 from .asked import Asked, check_choice
-from .panels import AFTER, BEFORE, legend, part, quoted, word_bars, write
+from .panels import AFTER, BEFORE, TONE, legend, part, quoted, word_bars, write
 from .stateful import StatefulProbe, region_control
 
 MOST_WORDS = 12  # with bars
@@ -83,7 +83,7 @@ def whatif_figure(asked: Asked, state: WhatIfState) -> Figure:
         picture(figure, x, 1.15, 2.75, asked.image, mask if mask.any() else None, COLOURS["mask"], title)
         figure.axes[-1].set_gid(name)
         said, tone = (quoted(asked.text(answer)), colour) if mask.any() else ("empty: nothing to ask about", ALARM)
-        write(figure, x, 1.03, said, 10, "#5D6875" if tone == SOFT else tone, 30, va="top", weight="bold")
+        write(figure, x, 1.03, said, 10, TONE if tone == SOFT else tone, 30, va="top", weight="bold")
     same = first == second or not second
     panels = [("the words of the answer" if same else "the words of the answer before", first, now.of_first)]
     if not same:
