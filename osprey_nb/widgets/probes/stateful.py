@@ -10,6 +10,7 @@ import ipywidgets
 from matplotlib.figure import Figure
 
 from ..pointed import Point, PointedFigure
+from .controls import APART, beside, heading, notice
 
 LONGEST = 300  # characters of an error
 
@@ -25,7 +26,8 @@ class StatefulProbe(ipywidgets.VBox):
     hint = ""
 
     def __init__(self, title: str, state, controls: Mapping[str, ipywidgets.Widget], rows: Sequence[Sequence[str]]):
-        self.state, self.controls, self._moving = state, dict(controls), False
+        self.state, self._moving = state, False
+        self.controls = {name: beside(control) for name, control in controls.items()}
         for name, control in self.controls.items():
             control.observe(lambda change, name=name: self._try(**{name: change["new"]}), "value")
         self.picture = PointedFigure(alt=f"{title} {self.hint}")
@@ -34,8 +36,8 @@ class StatefulProbe(ipywidgets.VBox):
         layout = {"flex_flow": "row wrap"}
         lines = [ipywidgets.HBox([self.controls[name] for name in row], layout=layout) for row in rows]
         self.said = ipywidgets.Label(layout={"display": "none"})  # a Label shows no HTML: a model may have written it
-        head = ipywidgets.HTML(f"<b>{title}</b>" + (f"&ensp;{self.hint}" if self.hint else ""))
-        super().__init__([head, *lines, self.said, self.picture, ipywidgets.HTML(f"<i>Notice:</i> {self.notice}")])
+        parts = [heading(title, self.hint), *lines, self.said, self.picture, notice(self.notice)]
+        super().__init__(parts, layout=APART)
 
     def move(self, **changes) -> None:
         """Change the state, draw it, and move the controls there. Where it cannot be drawn the old state stays."""
