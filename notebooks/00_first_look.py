@@ -34,6 +34,8 @@
 
 # %% [markdown]
 # ## 1 · A picture, a region, a sentence
+#
+# Run a cell with **Shift + Enter**: it runs, and the next one is chosen.
 
 # %%
 # %matplotlib inline
