@@ -15,6 +15,7 @@ from osprey_nb.widgets.canvas import MaskCanvas, decode_runs
 from osprey_nb.widgets.studio import Studio
 
 PAGE = Path(__file__).parent / "page.js"
+FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 LOCAL = {"_esm", "_css", "_image", "_drawing", "_candidates", "layout", "tooltip", "tabbable"}
 
 
@@ -46,6 +47,8 @@ class Page:
         self.page.locator("[data-ready]").wait_for()
 
     def get(self, testid, view=0):
+        """What has this test id. The widget draws once a frame, so what was done before is seen by then."""
+        self.page.evaluate(FRAMES)
         return self.page.get_by_test_id(testid).nth(view)
 
     def at(self, point, view=0):
@@ -84,9 +87,9 @@ class Page:
 
     def painted(self, point, view=0):
         """The alpha of the overlay over an image point; 0 is bare. Waits for the frame."""
+        self.page.evaluate(FRAMES)
         return self.page.evaluate(
-            """async ([point, size, view]) => {
-                await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+            """([point, size, view]) => {
                 const canvas = document.querySelectorAll(".osprey-overlay")[view];
                 const [x, y] = point.map((v, i) => Math.floor(v / size[i] * [canvas.width, canvas.height][i]));
                 return canvas.getContext("2d").getImageData(x, y, 1, 1).data[3];
