@@ -42,6 +42,11 @@ def mask_pool(
     return weights @ feature.flatten(-2).transpose(-2, -1)
 
 
+def _as_float(masks: Tensor, device: torch.device) -> Tensor:
+    """float32. Moved as bytes, a quarter of the size; and a byte becomes a float three times as fast as a bool does."""
+    return (masks.view(torch.uint8) if masks.dtype == torch.bool else masks).to(device).float()
+
+
 def _nested(sizes: Sequence[Sequence[int]]) -> bool:
     """Is each (height, width) a whole number of times the next, so that cells lie in cells?"""
     return all(a % b == 0 for larger, smaller in itertools.pairwise(sizes) for a, b in zip(larger, smaller, strict=True))
@@ -75,9 +80,9 @@ class MaskExtractor(nn.Module):
         if len({regions.shape[1:] for regions in masks}) > 1:
             each = [self.pool([level[i : i + 1] for level in features], [regions]) for i, regions in enumerate(masks)]
             return [torch.cat(level) for level in zip(*each, strict=True)]
-        stack = nn.utils.rnn.pad_sequence(list(masks), batch_first=True)
+        stack = masks[0][None] if len(masks) == 1 else nn.utils.rnn.pad_sequence(list(masks), batch_first=True)
         real = torch.cat([torch.arange(len(regions)) + i * stack.shape[1] for i, regions in enumerate(masks)]).to(device)
-        stack = stack.to(device).float()  # moved first: a bool has a quarter of the bytes
+        stack = _as_float(stack, device)
         finest = features[0].shape[-2:]
         if resize == "soft" and _nested([stack.shape[-2:], *(level.shape[-2:] for level in features)]):
             stack = F.adaptive_avg_pool2d(stack, finest)  # the shares of coarser cells are means of these: pixels are read once
@@ -97,7 +102,9 @@ class MaskExtractor(nn.Module):
         self, features: list[Float[Tensor, "B _C _H _W"]], masks: list[Tensor]
     ) -> tuple[list[Float[Tensor, "_R D"]], list[Float[Tensor, "_R D"]]]:
         """`masks[i]` holds the R_i×h×w regions of image i, 0/1, at a size of their own. Returns two lists of R_i×D."""
+        device, dtype = features[0].device, features[0].dtype
+        masks = [_as_float(regions, device) for regions in masks]  # once for both tokens
         mask_tokens = self.mask_token(self.pool(features, masks))
-        spatial_tokens = self.mask_linear(torch.cat([self.outline(regions.to(features[0])) for regions in masks]))
+        spatial_tokens = self.mask_linear(torch.cat([self.outline(regions) for regions in masks]).to(dtype))
         counts = [len(regions) for regions in masks]
         return list(mask_tokens.split(counts)), list(spatial_tokens.split(counts))
