@@ -22,6 +22,7 @@ FORMS = (
     "an H×W bool array, a PNG (path or PIL image), COCO polygons [[x, y, x, y, …], …], "
     "an RLE dict {'size', 'counts'}, or a box (x0, y0, x1, y1)"
 )
+MOST_PIXELS = 178_956_970  # more PIL refuses to open, if it is not told otherwise
 
 
 def to_masks(masks, size: tuple[int, int]) -> np.ndarray:
@@ -116,9 +117,9 @@ def from_rle(rle: dict, name: str = "the mask") -> np.ndarray:
 
 
 def _fits(size: Sequence[float], name: str) -> tuple[int, int]:
-    """(H, W), where a picture can be that large: what PIL refuses to open is refused here, before memory runs out."""
+    """(H, W), where a picture can be that large: what is larger is refused before memory runs out."""
     height, width = (int(side) for side in size)
-    if height < 0 or width < 0 or height * width > 2 * Image.MAX_IMAGE_PIXELS:
+    if height < 0 or width < 0 or height * width > MOST_PIXELS:
         raise ValueError(f"{name} is {height:,}×{width:,} pixels; no picture is")
     return height, width
 

@@ -78,6 +78,13 @@ def test_png_files(tmp_path):
     same([str(tmp_path / "b.png"), tmp_path / "a.png"], MASK, MASK)
 
 
+def test_a_size_that_no_picture_has(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # as people set it who read large files
+    with pytest.raises(ValueError, match="100,000×100,000 pixels; no picture is"):
+        to_masks((0, 0, 5, 5), size=(100_000, 100_000))
+    assert to_masks((0, 0, 5, 5), size=(9, 9)).sum() == 25
+
+
 def test_the_result_is_a_copy():
     given_mask = MASK.copy()
     to_masks([given_mask], SIZE)[0, 0, 0] = True
