@@ -339,6 +339,25 @@ def test_a_refusal_and_a_busy_kernel_are_shown(show):
     expect(page.get("notice")).to_have_text("<b>refused</b>: the runs do not fit")
 
 
+def test_regions_do_not_flicker_when_something_appears_below(show):
+    page = show()
+    page.drag((40, 60), (80, 60))
+    least = page.page.evaluate(
+        """async () => {
+            const canvas = document.querySelector(".osprey-overlay");
+            const alpha = () => canvas.getContext("2d").getImageData(canvas.width * 0.375, canvas.height / 2, 1, 1).data[3];
+            const seen = [];
+            fromPython("_notice", "Something to say");
+            for (let i = 0; i < 6; i++) {
+                await new Promise((done) => requestAnimationFrame(done));
+                seen.push(alpha()); // before the widget draws in this frame: what the last one showed
+            }
+            return Math.min(...seen);
+        }"""
+    )
+    assert least > 0 and page.get("notice").is_visible()
+
+
 def test_a_large_picture_keeps_its_own_resolution(show):
     page = show((3000, 4000))
     page.get("size").fill("40")

@@ -103,12 +103,13 @@ export class Screen {
     this.width = size.width; // asked of the page, it would be 0 while the stage is out of sight
     this.stage.style.width = `${size.width}px`;
     this.stage.style.height = `${size.height}px`;
-    for (const canvas of [this.picture, this.canvas]) {
+    for (const canvas of [this.picture, this.canvas]) { // which makes them blank
       canvas.width = Math.round(size.width * this.ratio);
       canvas.height = Math.round(size.height * this.ratio);
     }
     this.guides.setAttribute("viewBox", `0 0 ${size.width} ${size.height}`);
     this.redraw();
+    this.paint();
     return size;
   }
 
@@ -132,12 +133,15 @@ export class Screen {
     this.dirty = joinBoxes(this.dirty, box);
     this.frame ||= requestAnimationFrame(() => {
       this.frame = 0;
-      if (this.dirty && this.overlay.columns) {
-        this.overlay.draw(this.dirty, this.opacity, Math.max(1, Math.round(1.5 * this.ratio)));
-        this.dirty = null;
-      }
+      this.paint();
       this.onFrame();
     });
+  }
+
+  paint() {
+    if (!this.dirty || !this.overlay.columns) return;
+    this.overlay.draw(this.dirty, this.opacity, Math.max(1, Math.round(1.5 * this.ratio)));
+    this.dirty = null;
   }
 
   setOpacity(opacity) {
