@@ -13,7 +13,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import nbformat
 import numpy as np
 from bench import machine, write
 from playwright.sync_api import Page, expect, sync_playwright
@@ -62,10 +61,8 @@ WATCH_ANSWER = """() => {
 
 def open_widget(lab: Lab, page: Page, *cells: str):
     """A new notebook whose first cell shows a canvas; that canvas, when it can be drawn on."""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     name = f"widget_{len(list(lab.notebooks.iterdir()))}.ipynb"
-    nbformat.write(notebook, lab.notebooks / name)
+    lab.write(name, *cells)
     lab.open(page, name)
     run_cell(page, 0)
     stage = page.get_by_test_id("stage")

@@ -16,6 +16,7 @@ import threading
 import urllib.request
 from pathlib import Path
 
+import nbformat
 import pytest
 from jaxtyping import install_import_hook
 
@@ -122,6 +123,12 @@ class Lab:
                 break
             pause.wait(0.1)
         raise AssertionError(f"{message}:\n{Path(self.log.name).read_text()[-3000:]}")
+
+    def write(self, name: str, *cells: str) -> None:
+        """A notebook of these code cells."""
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(notebook, self.notebooks / name)
 
     def open(self, page, name: str) -> None:
         """Open a notebook of the folder, and wait until its kernel is there (the idle dot shows too early)."""

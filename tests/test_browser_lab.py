@@ -5,7 +5,6 @@ import shutil
 import urllib.request
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 from playwright.sync_api import expect
@@ -46,13 +45,10 @@ def drag(page, stage, points, size) -> None:
 
 
 def test_the_kernel_has_the_very_pixels_that_the_browser_shows(lab, page):
-    notebook = nbformat.v4.new_notebook()
     show = "import numpy as np\nfrom osprey_nb.widgets import MaskCanvas\n"
     show += "canvas = MaskCanvas(np.full((60, 80, 3), 220, np.uint8), title='Pixels')\ncanvas"
     tell = "print('labels', ''.join(map(str, (canvas.masks[0] + 2 * canvas.masks[1]).ravel())))"
-    notebook.cells = [nbformat.v4.new_code_cell(source) for source in (show, tell)]
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, lab.notebooks / "pixels.ipynb")
+    lab.write("pixels.ipynb", show, tell)
     lab.open(page, "pixels.ipynb")
 
     run_cell(page, 0)
@@ -130,12 +126,9 @@ def test_a_stroke_over_an_object_in_the_first_notebook_brings_its_name(lab, page
 
 
 def test_a_kernel_restart_keeps_what_was_drawn_exportable(lab, page, tmp_path):
-    notebook = nbformat.v4.new_notebook()
     show = "import numpy as np\nfrom osprey_nb.widgets import MaskCanvas\n"
     show += "MaskCanvas(np.full((60, 80, 3), 220, np.uint8))"
-    notebook.cells = [nbformat.v4.new_code_cell(show)]
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, lab.notebooks / "restart.ipynb")
+    lab.write("restart.ipynb", show)
     lab.open(page, "restart.ipynb")
     run_cell(page, 0)
     stage = page.get_by_test_id("stage")
@@ -155,15 +148,12 @@ def test_a_kernel_restart_keeps_what_was_drawn_exportable(lab, page, tmp_path):
 
 
 def test_a_click_and_a_drag_in_a_probe_reach_the_kernel(lab, page):
-    notebook = nbformat.v4.new_notebook()
     show = """import numpy as np, torch
 from osprey_nb.widgets.probes import MaskProbe
 
 levels = [torch.rand(8, side, side) for side in (16, 8, 4, 2)]
 MaskProbe(np.full((64, 64, 3), 200, np.uint8), levels)"""
-    notebook.cells = [nbformat.v4.new_code_cell(show)]
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, lab.notebooks / "pointed.ipynb")
+    lab.write("pointed.ipynb", show)
     lab.open(page, "pointed.ipynb")
     cell = run_cell(page, 0)
     place, picture = cell.get_by_test_id("place-picture"), cell.locator(".osprey-pointed-image")

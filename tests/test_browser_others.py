@@ -10,7 +10,6 @@ import threading
 import urllib.error
 import urllib.request
 
-import nbformat
 import pytest
 from playwright.sync_api import expect
 from test_browser_lab import drag, page, run_cell, sweep  # noqa: F401  (page is a fixture)
@@ -85,11 +84,8 @@ def free_port() -> int:
 
 
 def test_in_notebook_7(lab, page):  # noqa: F811
-    notebook = nbformat.v4.new_notebook()
     tell = "print('pixels', canvas.masks[0].sum())"
-    notebook.cells = [nbformat.v4.new_code_cell(source) for source in (CANVAS + "canvas", tell)]
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, lab.notebooks / "seven.ipynb")
+    lab.write("seven.ipynb", CANVAS + "canvas", tell)
     page.goto(f"{lab.url}/notebooks/seven.ipynb")
     page.locator(".jp-Notebook .jp-Cell").first.wait_for()
     lab.wait(lambda: lab._connected("seven.ipynb"), "the kernel did not connect")

@@ -37,11 +37,6 @@ def tokenizer():
     return train_tokenizer([make_scene(i) for i in range(40)], 640, seed=0)
 
 
-@pytest.fixture(scope="module")
-def tiny():
-    return Osprey.from_pretrained("tiny").eval()
-
-
 def regions_of(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """A picture and as many masks, parts among them; the same ones again when there are no more."""
     scene = make_scene(seed, split="eval")

@@ -1,6 +1,5 @@
 """osprey_nb.widgets.probes: values on hand-made tensors, and the widget that shows them."""
 
-import nbformat
 import numpy as np
 import pytest
 import torch
@@ -107,9 +106,7 @@ MaskProbe(np.full((64, 64, 3), 120, np.uint8), levels, ProbeState(x=20, y=20, si
 
 
 def test_the_arrow_keys_move_it_in_a_browser(lab, browser):
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)], metadata=kernel)
-    nbformat.write(notebook, lab.notebooks / "probe.ipynb")
+    lab.write("probe.ipynb", CELL)
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     try:
         lab.open(page, "probe.ipynb")

@@ -11,7 +11,6 @@ from test_generate import MORE
 from test_model import FAMILIES, build
 from transformers import Gemma2Config
 
-from osprey_nb import Osprey
 from osprey_nb.data.scenes import make_scene
 from osprey_nb.prompt import DETAILED, SHORT
 from osprey_nb.train.language import train_tokenizer
@@ -19,11 +18,6 @@ from osprey_nb.widgets import probes
 from osprey_nb.widgets.probes.asked import Asked, still
 
 ATTEND = [family for family in [*FAMILIES, *MORE] if family != "mamba"]
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return Osprey.from_pretrained("tiny")
 
 
 @pytest.fixture(scope="module")

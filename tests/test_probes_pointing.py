@@ -8,16 +8,10 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from osprey_nb import Osprey
 from osprey_nb.data.scenes import make_scene
 from osprey_nb.segment import load_segmenter
 from osprey_nb.widgets import probes
 from osprey_nb.widgets.pointed import PointedFigure
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return Osprey.from_pretrained("tiny").eval()
 
 
 @pytest.fixture(scope="module")

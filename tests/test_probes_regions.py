@@ -5,15 +5,9 @@ import pytest
 import torch
 from test_probes_answers import words
 
-from osprey_nb import Osprey
 from osprey_nb.data.scenes import make_scene
 from osprey_nb.mask_extractor import mask_pool
 from osprey_nb.widgets import probes
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return Osprey.from_pretrained("tiny").eval()
 
 
 @pytest.fixture(scope="module")
