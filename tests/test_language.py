@@ -9,7 +9,7 @@ import pytest
 
 from osprey_nb.data import dialogues, language, phrases
 from osprey_nb.data.kinds import COLOURS, HELD_OUT, KINDS, PATTERNS, SIZES
-from osprey_nb.data.language import ONE_WORD, PARTS, Region, object_phrase, parse_phrase, part_phrase, records
+from osprey_nb.data.language import MAKERS, ONE_WORD, PARTS, Region, object_phrase, parse_phrase, part_phrase, records
 from osprey_nb.data.phrases import SEVERAL, article, part_colour, part_list, place
 from osprey_nb.data.scenes import ObjectSpec, SceneGraph, SceneObject, make_scene, render
 
@@ -130,6 +130,15 @@ def test_every_kind_of_record_is_made_and_repeats(told):
     first, second = (records(scene, np.random.default_rng(9)) for _ in range(2))
     assert [r.turns for r in first] == [r.turns for r in second]
     assert [r.turns for r in first] != [r.turns for r in records(scene, np.random.default_rng(10))]
+
+
+@pytest.mark.parametrize("seed", [13746, 17716])  # the two of the first 24 000 scenes that hold one object
+def test_of_one_object_all_is_told_but_how_it_compares(seed):
+    scene = make_scene(seed, 128)
+    assert len(scene.objects) == 1
+    for n in range(30):
+        sources = {made.source for made in records(scene, np.random.default_rng(n))}
+        assert len(sources) == len(MAKERS) - 1 and "osprey_conversation" not in sources
 
 
 def test_records_have_regions_for_their_names_and_names_for_their_regions(told):

@@ -130,7 +130,9 @@ def asking(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record:
 
 
 def conversation(scene: Scene, rng: np.random.Generator) -> Record:
-    """Two to four turns about two or three objects: what they are, where, and how they compare."""
+    """Two to four turns about two or three objects: what they are, where, and how they compare. None where one stands alone."""
+    if len(scene.objects) < 2:
+        return record(scene, "osprey_conversation", [], [], inline=False)
     regions = [Region(obj) for obj in shuffled(rng, scene.objects)[: int(rng.integers(2, 4))]]
     one, two = "<region1>", "<region2>"
     a, b = regions[0].obj, regions[1].obj

@@ -95,7 +95,7 @@ def caption(scene: Scene, rng: np.random.Generator) -> Record:
     named = shuffled(rng, scene.objects)[:4]
     text = f"{listed([object_phrase(obj, rng) for obj in named])} {PLACES[scene.background]}."
     text = text[0].upper() + text[1:]
-    if rng.random() < 0.5:
+    if rng.random() < 0.5 and len(named) > 1:
         a, b = named[:2]
         relations = relations_between(scene, a, b)
         if relations:
@@ -136,5 +136,5 @@ MAKERS = (
 
 
 def records(scene: Scene, rng: np.random.Generator) -> list[Record]:
-    """One Record of every kind that the scene allows (all but `part_level` always)."""
+    """One Record of every kind that the scene allows: all, but for a scene without parts or with one object."""
     return [made for make in MAKERS if (made := make(scene, rng)).turns]
