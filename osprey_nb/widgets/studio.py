@@ -13,11 +13,9 @@ next word.
 from __future__ import annotations
 
 import json
-import re
 import time
-from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,50 +30,16 @@ from ..segment import load_segmenter
 from ..viz import answers_figure, to_png
 from .canvas import CANVAS_FILES, HERE, MaskCanvas, bundle, encode_runs, sentence_of
 from .session_files import session_code, session_json
+from .sheet import REGION, Answer, Exchange, Sheet, as_messages, renumbered
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
-REGION = re.compile(r"<?\bregion ?([1-9])\b>?", re.I)
 LONGEST_QUESTION = 2000  # characters
 SAMPLES = (3, 5, 7, 11, 12, 14, 18, 21)  # scenes of the eval split, to begin with
 SAMPLE_SIDE = 512
 KINDS = {"json": "application/json", "png": "image/png", "py": "text/x-python"}
-
-
-@dataclass(eq=False)
-class Answer:
-    """What is said about one region. A changed region gets a new Answer, which makes the old one stale."""
-
-    region: int
-    short: str = ""
-    detailed: str = ""
-    busy: list[str] = field(default_factory=list)  # what is being written: "short", "detailed"
-    error: str = ""
-    failed: str = ""  # which of the two came to nothing
-
-
-@dataclass(eq=False)
-class Exchange:
-    """A question and what came of it."""
-
-    question: str
-    answer: str = ""
-    busy: bool = True
-    error: str = ""  # the question stays readable beside it, and the model does not hear of it again
-
-
-@dataclass(eq=False)
-class Sheet:
-    """A picture with all that was drawn and said on it."""
-
-    image: Image.Image
-    source: str
-    labels: np.ndarray
-    names: dict[int, str]
-    answers: dict[int, Answer]
-    talk: list[Exchange]
 
 
 class Studio(MaskCanvas):
@@ -202,7 +166,7 @@ class Studio(MaskCanvas):
         """The conversation as the model knows it: [{"role": "user" | "assistant", "content": …}, …]."""
         with self._lock:
             talk = self._talk[self._since :]
-        return _messages(exchange for exchange in talk if not exchange.busy)
+        return as_messages(exchange for exchange in talk if not exchange.busy)
 
     def detail(self, region: int) -> None:
         """Ask for the detailed description of a region. ValueError if nothing is drawn there."""
@@ -381,7 +345,7 @@ class Studio(MaskCanvas):
             if fresh():
                 with self._lock:
                     talk = self._talk[self._since :]
-                messages = _messages(talk[: talk.index(exchange) + 1])
+                messages = as_messages(talk[: talk.index(exchange) + 1])
                 # The model is given the regions that the talk names, or all if it names none: what nobody asks about only
                 # distracts it. Regions 2 and 5 of the canvas are then its <region1> and <region2>.
                 named = {int(n) for message in messages for n in REGION.findall(message["content"])}
@@ -389,13 +353,13 @@ class Studio(MaskCanvas):
                 there = {number: i for i, number in enumerate(regions, start=1)}
                 here = {i: number for number, i in there.items()}
                 for message in messages:
-                    message["content"] = _renumber(message["content"], there)
+                    message["content"] = renumbered(message["content"], there)
                 text = ""
                 for piece in self._read_picture().chat(list(regions.values()), messages, stream=True):
                     if not fresh():
                         break
                     text += piece
-                    exchange.answer = _renumber(text.strip(), here)
+                    exchange.answer = renumbered(text.strip(), here)
                     self._show()
             if not fresh():
                 exchange.error = "Stopped, because the regions changed. Ask again."
@@ -443,20 +407,3 @@ def _uploaded(data: bytes, name: str) -> Image.Image:
 
 def _ms(start: float) -> float:
     return round(1000 * (time.perf_counter() - start), 1)
-
-
-def _messages(exchanges: Iterable[Exchange]) -> list[dict[str, str]]:
-    """Questions and answers in turn, as `chat` takes them; a question that got an error is left out."""
-    messages = []
-    for exchange in exchanges:
-        if exchange.error:
-            continue
-        messages.append({"role": "user", "content": exchange.question})
-        if not exchange.busy:
-            messages.append({"role": "assistant", "content": exchange.answer})
-    return messages
-
-
-def _renumber(text: str, numbers: dict[int, int]) -> str:
-    """Every `region N` of a text as `<regionM>`, M = numbers[N]; a number that is not there stays."""
-    return REGION.sub(lambda match: f"<region{numbers.get(int(match[1]), match[1])}>", text)
