@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from answers import describing, matmul_rate, shape
-from bench import WARM_STEPS, Meter, machine, path_of, shaped_batch, show, training, write
+from bench import WARM_STEPS, Meter, machine, path_of, rates, shaped_batch, show, training, write
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.utils import logging
 
@@ -153,7 +153,7 @@ def paper_step(
         return {"fits": False}
     finally:
         stages.fixed_tokens = usual
-    spent = stage.batch_size / meter.rates()["samples_per_s"]
+    spent = stage.batch_size / rates(meter.counts())["samples_per_s"]
     length = batch["input_ids"].shape[1] + config.num_image_tokens - 1
     flops = counter.get_total_flops()
     return {

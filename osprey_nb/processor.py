@@ -48,6 +48,11 @@ class OspreyProcessor:
         self.config.save_pretrained(path)
         self.tokenizer.save_pretrained(path)
 
+    @property
+    def context(self) -> int | None:
+        """Tokens that the LLM reads, those of an image included."""
+        return getattr(self.config.text_config, "max_position_embeddings", None)
+
     def image(self, image) -> torch.Tensor:
         """PIL, H×W×3 uint8 or path to a normalised 3×S×S tensor (paper section 1, image preparation)."""
         vision = self.config.vision_config
@@ -91,8 +96,7 @@ class OspreyProcessor:
         labels = np.where(carries_loss, ids, IGNORE)
 
         length = len(ids) + with_image * (self.config.num_image_tokens - 1) + room_for
-        context = getattr(self.config.text_config, "max_position_embeddings", None)
-        limit = min(limit or length, context or length)
+        limit = min(limit or length, self.context or length)
         if length > limit:
             raise PromptTooLong(
                 f"The prompt needs {length} tokens ({len(ids)} of text, {self.config.num_image_tokens} of image, "
@@ -109,14 +113,13 @@ class OspreyProcessor:
         seen = {"image": self.image(record.image)} if features is None else {"features": features(record.image)}
         return {**text, **seen, "id": record.id, "masks": torch.from_numpy(record.masks[text["order"]])}
 
-    def collate(self, samples: Sequence[dict]) -> dict:
+    def collate(self, samples: Sequence[dict], pad_to_multiple_of: int = 1) -> dict:
         """Samples of `record` to one right-padded batch for `Osprey.forward`."""
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
-
-        def padded(key: str, value: int) -> torch.Tensor:
-            rows = [sample[key] for sample in samples]
-            return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
-
+        ids, labels = (
+            self.padded([sample[key] for sample in samples], value, pad_to_multiple_of)
+            for key, value in (("input_ids", pad), ("labels", IGNORE))
+        )
         lengths = torch.tensor([len(sample["input_ids"]) for sample in samples])
         if "image" in samples[0]:
             seen = {"images": torch.stack([sample["image"] for sample in samples])}
@@ -125,10 +128,18 @@ class OspreyProcessor:
         return {
             **seen,
             "masks": [sample["masks"] for sample in samples],
-            "input_ids": padded("input_ids", pad),
-            "attention_mask": torch.arange(int(lengths.max())) < lengths[:, None],
-            "labels": padded("labels", IGNORE),
+            "input_ids": ids,
+            "attention_mask": torch.arange(ids.shape[1]) < lengths[:, None],
+            "labels": labels,
         }
+
+    def padded(self, rows: Sequence[torch.Tensor], value: int, multiple: int = 1) -> torch.Tensor:
+        """Rows of tokens, padded on the right to one length: a multiple of `multiple`, if the context has room for it."""
+        rows = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)
+        more = -rows.shape[1] % multiple
+        if self.context is not None:
+            more = min(more, max(0, self.context - (self.config.num_image_tokens - 1) - rows.shape[1]))
+        return torch.nn.functional.pad(rows, (0, more), value=value)
 
     def __call__(self, image, masks, turns: Sequence[tuple[str, str | None]], inline: bool = False, **kwargs) -> dict:
         """One image, its masks (whatever `masks.to_masks` takes, or None) and turns to a batch of one."""

@@ -13,9 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from osprey_nb.data.collate import Report, batches, fitted
+from osprey_nb.data.collate import TOKENS, Report, batches, fitted
 from osprey_nb.data.readers import FORMATS
 from osprey_nb.data.record import Record
+from osprey_nb.train.stages import osprey_loss
 
 SAMPLES = Path(__file__).resolve().parents[1] / "data_samples"
 IMAGE = np.full((32, 32, 3), 90, np.uint8)
@@ -58,6 +59,20 @@ def test_padding_is_on_the_right_and_carries_no_loss(processor):
         assert batch["attention_mask"][row, :length].all() and not batch["attention_mask"][row, length:].any()
         assert (batch["labels"][row, length:] == -100).all()
     assert len(set(lengths.tolist())) == 2
+
+
+def test_batches_have_few_lengths_within_the_context_and_the_loss_of_the_samples(processor, tiny, monkeypatch):
+    records = [record(TURNS[:n]) for n in (1, 2)]
+    longest = max(len(processor.record(each)["input_ids"]) for each in records)
+    (batch,) = batches(records, processor, 2)
+    exact = processor.collate([processor.record(each) for each in records])
+    assert batch["input_ids"].shape == batch["labels"].shape == batch["attention_mask"].shape
+    assert batch["input_ids"].shape[1] == -(-longest // TOKENS) * TOKENS != exact["input_ids"].shape[1] == longest
+    with torch.no_grad():
+        assert osprey_loss(tiny, batch) == pytest.approx(float(osprey_loss(tiny, exact)), rel=1e-5)
+    room = longest + 1 + processor.config.num_image_tokens - 1
+    monkeypatch.setattr(processor.config.text_config, "max_position_embeddings", room)
+    assert processor.collate([processor.record(records[1])], TOKENS)["input_ids"].shape[1] == longest + 1
 
 
 @pytest.mark.parametrize("inline", [False, True])

@@ -29,6 +29,7 @@ from ..prompt import PromptTooLong
 from .record import Record
 
 POOL = 8  # batches that are sorted together
+TOKENS = 8  # batches of records have a length that is a multiple of it: a CPU's kernels are made anew for every other length
 
 
 @dataclass
@@ -96,7 +97,7 @@ def batches(
                 raise ValueError(f"None of {count:,} records{' in a row' * (count < len(records))} can be used.\n{report}")
             cut = like_length(usable, -(-count // size), np.random.default_rng([seed, epoch, pool]))
             for batch in cut[skipped:]:
-                yield processor.collate(batch) | {"ids": [sample["id"] for sample in batch]}
+                yield processor.collate(batch, TOKENS) | {"ids": [sample["id"] for sample in batch]}
             pool, skipped = pool + 1, 0
         pool = 0
 

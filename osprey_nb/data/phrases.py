@@ -11,6 +11,8 @@ parts in longer texts use the plural.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -139,8 +141,8 @@ def pick(rng: np.random.Generator, options):
     """One of the options; a dictionary gives each its weight."""
     if not isinstance(options, dict):
         return options[int(rng.integers(len(options)))]
-    ends = np.cumsum(list(options.values()))
-    return list(options)[int(np.searchsorted(ends, rng.integers(ends[-1]), side="right"))]
+    ends = list(accumulate(options.values()))
+    return list(options)[bisect_right(ends, rng.integers(ends[-1]))]
 
 
 def shuffled(rng: np.random.Generator, items) -> list:
@@ -157,7 +159,7 @@ def pick_regions(scene: Scene, rng: np.random.Generator, limit: int, parts: floa
     objects = [Region(obj) for obj in scene.objects] if parts < 1 else []
     pieces = [Region(obj, part) for obj in scene.objects for part in obj.parts] if parts > 0 else []
     objects = shuffled(rng, objects)
-    waits = [rng.exponential() / piece.mask.sum() ** 0.75 for piece in pieces]
+    waits = [rng.exponential() / scene.areas[piece.part.label] ** 0.75 for piece in pieces]
     pieces = [pieces[i] for i in np.argsort(waits)[::-1]]  # the last is taken first
     chosen: list[Region] = []
     while len(chosen) < limit and (objects or pieces):

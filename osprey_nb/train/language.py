@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
 from ..data import language
-from ..data.collate import POOL, ahead, like_length
+from ..data.collate import POOL, TOKENS, ahead, like_length
 from ..data.language import records
 from ..data.record import Record
 from ..data.scenes import Scene
@@ -71,8 +70,8 @@ def text_batches(
 
     def together(samples: list[dict]) -> dict:
         return {
-            "input_ids": pad_sequence([sample["input_ids"] for sample in samples], batch_first=True),
-            "labels": pad_sequence([sample["labels"] for sample in samples], batch_first=True, padding_value=-100),
+            "input_ids": processor.padded([sample["input_ids"] for sample in samples], 0, TOKENS),
+            "labels": processor.padded([sample["labels"] for sample in samples], -100, TOKENS),
             "words": word_counts([words for sample in samples for words in sample["words"]], processor),
             "ids": [sample["id"] for sample in samples],
         }

@@ -23,6 +23,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ..config import OspreyConfig
+from ..data.collate import TOKENS
 from ..data.scenes import Scene
 from ..familiar import LEAST, fit_familiar
 from ..model import Osprey
@@ -195,7 +196,7 @@ def record_batches(
         return {**sample, "masks": roughen(sample["masks"], rng)}
 
     def together(samples: list[dict]) -> dict:
-        return processor.collate(samples) | {"ids": [sample["id"] for sample in samples]}
+        return processor.collate(samples, TOKENS) | {"ids": [sample["id"] for sample in samples]}
 
     return drawn_batches(draw, together, stage.batch_size, seed, start, lane, lanes)
 
