@@ -274,7 +274,7 @@ mine, theirs = (copy.deepcopy(beginner) for _ in range(2))
 ours = by_hand(mine, TINY[1], few, steps=5)
 groups = begin(theirs, TINY[1])
 packages = fit(Objective(theirs, osprey_loss), lambda start=0: iter(few[start:]), groups, Budget(steps=5), "parity").losses
-np.testing.assert_allclose(ours, packages, rtol=1e-4)
+np.testing.assert_allclose(ours, packages, rtol=1e-3)  # bf16 has three digits; AdamW is fused in the package
 print("the loop by hand and osprey_nb.train: the same losses, five times")
 
 # %% [markdown]
