@@ -12,8 +12,11 @@ import yaml
 from accelerate.commands.config.config_args import ClusterConfig
 from accelerate.utils import FullyShardedDataParallelPlugin
 from safetensors.torch import load_file
+from transformers.integrations.deepspeed import set_hf_deepspeed_config, unset_hf_deepspeed_config
 
 from osprey_nb import Osprey
+from osprey_nb.train.run import save
+from osprey_nb.train.trainer import Fitted
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = ROOT / "tests" / "programs" / "train_together.py"
@@ -77,6 +80,21 @@ def test_what_fsdp_has_spread_one_process_loads_and_goes_on_with(alone, tmp_path
     resumed = train(tmp_path / "resumed", 1, 2, checkpoints[0])
     assert resumed == pytest.approx(losses, abs=TOLERANCE)
     assert largest_gap(weights(tmp_path / "resumed"), weights(out)) < 1e-4
+
+
+def test_after_zero3_the_whole_model_is_written_by_one_process_alone(tiny, tmp_path):
+    class Zero3:  # what DeepSpeed leaves with transformers: from now on every new model is to be shared out
+        config = {}
+        is_zero3 = staticmethod(lambda: True)
+
+    chosen = Zero3()
+    set_hf_deepspeed_config(chosen)
+    try:
+        whole = {f"model.{name}": weight for name, weight in tiny.state_dict().items()}
+        save(tiny, Fitted([], 0.0, whole), tmp_path / "model", merged=False)
+    finally:
+        unset_hf_deepspeed_config()
+    assert largest_gap(Osprey.from_pretrained(tmp_path / "model").state_dict(), tiny.state_dict()) == 0
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from ..data.collate import Report, batches
 from ..data.mixture import Mixture
@@ -147,6 +148,7 @@ def save(model: Osprey, done: Fitted, out: Path, merged: bool) -> None:
     if not PartialState().is_main_process:
         return
     if done.weights is not None:  # several processes hold a part of it each
+        unset_hf_deepspeed_config()  # or transformers would share out this model, too, with processes that make none (ZeRO-3)
         whole = Osprey(model.config)
         whole.load_state_dict({name.removeprefix("model."): x for name, x in done.weights.items()}, strict=False)
         whole.tie_weights()
