@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from osprey_nb import Osprey, OspreyConfig
+from osprey_nb.data.collate import TOKENS
 from osprey_nb.data.mixture import shipped
 from osprey_nb.data.scenes import HELD_OUT, make_scene
 from osprey_nb.train import stages, tiny
@@ -215,6 +216,8 @@ def test_padding_on_the_right_needs_no_attention_mask(run, scenes):
         masked = model(**{key: value for key, value in batch.items() if key != "ids"}).loss
         torch.testing.assert_close(osprey_loss(model, batch), masked, atol=1e-5, rtol=1e-5)
         words = next(text_batches(scenes, TINY[-1].mixture, model.processor, 8, 2))
+        for made in (batch, words):
+            assert made["input_ids"].shape == made["labels"].shape and made["labels"].shape[1] % TOKENS == 0
         padded = {
             "input_ids": torch.nn.functional.pad(words["input_ids"], (0, 9)), "words": words["words"],
             "labels": torch.nn.functional.pad(words["labels"], (0, 9), value=-100),

@@ -90,7 +90,7 @@ def measure(model: Osprey, records: Sequence, seed: int) -> dict:
     for index in range(len(records)):
         try:
             record = records[index]
-            sample = fitted(record, model.processor, model.config.text_config.max_position_embeddings)
+            sample = fitted(record, model.processor)
         except (ValueError, TypeError, OSError):
             continue
         sample.pop("shortened")

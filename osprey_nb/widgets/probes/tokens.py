@@ -55,7 +55,7 @@ class TokenProbe(ipywidgets.VBox):
     def __init__(self, processor, records, limit: int = 256):
         self.processor, self.records = processor, list(records)
         names = [f"{n} · {record.source}" for n, record in enumerate(self.records, 1)]
-        context = processor.config.text_config.max_position_embeddings
+        context = processor.context
         self.controls = {
             "record": ipywidgets.Dropdown(options=list(zip(names, range(len(names)), strict=True)), description="record"),
             "limit": ipywidgets.IntSlider(limit, min=80, max=context, step=1, description="limit", continuous_update=False),
