@@ -27,10 +27,10 @@
 # | | |
 # |---|---|
 # | **You need first** | [03 · The mask extractor](03_mask_extractor.ipynb); the idea of attention |
-# | **Time** | 50 minutes with the exercises; all cells run in about 25 seconds |
-# | **Memory** | 1.5 GB at most, no GPU |
-# | **Measured** | 2026-11-27, 2 CPU cores, by `python notebooks/make.py 09` |
-# | **Module** | `osprey_nb/segment.py` and `osprey_nb/everything.py` |
+# | **Time** | 50 minutes with the exercises; all cells run in about 20 seconds |
+# | **Memory** | 1.7 GB at most, no GPU |
+# | **Measured** | 2026-11-28, 2 CPU cores, by `python notebooks/make.py 09` |
+# | **Module** | `osprey_nb/segment.py`, `osprey_nb/tiny_sam.py` and `osprey_nb/everything.py` |
 
 # %%
 # %matplotlib inline
@@ -47,6 +47,7 @@ from osprey_nb.everything import describe_click, describe_everything
 from osprey_nb.exercises import check
 from osprey_nb.masks import box_of
 from osprey_nb.segment import LEVELS, load_segmenter
+from osprey_nb.tiny_sam import CHANNELS, FINE, MIDDLE, unfolded
 from osprey_nb.widgets.probes import ClickProbe, ClickState
 
 model = osprey_nb.Osprey.from_pretrained("tiny").eval()
@@ -57,8 +58,8 @@ segmenter.set_image(scene.image)
 # %% [markdown]
 # ## 1 · A click, three masks
 #
-# `tiny SAM` is SAM's own code at a small size, trained on our drawings. It is here so that this notebook runs
-# anywhere. We click at a wheel.
+# `tiny SAM` is SAM's own code at a small size, with some convolutions before it (section 3), trained on our drawings. It
+# is here so that this notebook runs anywhere. We click at a wheel.
 #
 # > **Predict before you run.** What does somebody mean who points *there*?
 
@@ -156,30 +157,37 @@ check("09.1", my_fourier)
 # %% [markdown]
 # ## 3 · The picture is read once
 #
-# A ViT turns the picture into a grid of vectors: the **image embedding**. That is the heavy part, and it knows nothing
-# of your click. `set_image` has done it, once.
+# The picture becomes a grid of vectors: the **image embedding**. That is the heavy part, and it knows nothing of your
+# click. `set_image` has done it, once.
+#
+# In the released SAM a ViT does this alone, and it has seen eleven million photographs. Ours has seen some thousand
+# drawings. So it has help: a **ladder of convolutions** goes down from 2 to 16 pixels, a ViT looks at the lowest step, and
+# the ladder goes up again. The embedding is the step of 8 pixels. Two finer steps are kept for later, as in SAM 2.
 
 # %%
-embedding = segmenter.predictor.features[0]
+read = segmenter.predictor.features[0]  # the embedding, and behind it the finer steps, folded into its cells
+embedding, middle, fine = read.split([CHANNELS, 4 * MIDDLE, 16 * FINE])
+middle, fine = unfolded(middle[None], 1)[0], unfolded(fine[None], 2)[0]
 sizes = {name: sum(x.numel() for x in getattr(sam, name).parameters()) for name in
          ("image_encoder", "prompt_encoder", "mask_decoder")}  # fmt: skip
 print("embedding", tuple(embedding.shape))
 for name, size in sizes.items():
     print(f"{name:15} {size:>10,} parameters")
-diagrams.heatmaps(*((f"channel {c}", embedding[c]) for c in range(4)), cmap="viridis")
+steps = {"8 px": embedding, "4 px": middle, "2 px": fine}
+diagrams.heatmaps(*((f"{name}, channel 0", step[0]) for name, step in steps.items()), cmap="viridis")
 
 # %% [markdown]
 # Then the **mask decoder**. The click's vector and four *output tokens* (one for a single mask, three for the three
 # masks of a click) attend to the grid, and the grid attends to them, twice. What comes out:
 #
-# - the grid, enlarged to 128×128: a short vector for each place;
+# - the grid, enlarged to 128×128, with the finer steps added on the way: a short vector for each place;
 # - for each mask, a short vector of the same length.
 #
 # > **Predict.** How does one get a *mask* from one vector, and a grid of vectors of the same length?
 
 # %%
 kept = {}
-hooks = [sam.mask_decoder.output_upscaling.register_forward_hook(lambda _m, _in, out: kept.update(places=out[0]))]
+hooks = [sam.mask_decoder.output_upscaling.register_forward_hook(lambda _m, _in, out: kept.update(cells=out[0]))]
 for k, mlp in enumerate(sam.mask_decoder.output_hypernetworks_mlps):
     hooks.append(mlp.register_forward_hook(lambda _m, _in, out, k=k: kept.update({k: out[0]})))
 _, _, logits = segmenter.predictor.predict(np.array([click]) - 0.5, np.array([1]), return_logits=True)
@@ -187,8 +195,9 @@ for hook in hooks:
     hook.remove()
 
 vectors = torch.stack([kept[k] for k in (1, 2, 3)])
-print("places", tuple(kept["places"].shape), " mask vectors", tuple(vectors.shape))
-by_hand = torch.einsum("mc,chw->mhw", vectors, kept["places"])
+places = unfolded(kept["cells"].flatten(1).T.reshape(1, -1, 32, 32), 2)[0]  # the decoder keeps them cell by cell
+print("places", tuple(places.shape), " mask vectors", tuple(vectors.shape))
+by_hand = torch.einsum("mc,chw->mhw", vectors, places)
 diagrams.heatmaps(*zip(LEVELS, by_hand, strict=True), cmap="RdBu")
 
 # %% [markdown]
@@ -209,7 +218,27 @@ assert (large[order].numpy() == found.masks).all()
 print("pixel for pixel the same masks as segmenter.predict")
 
 # %% [markdown]
-# > **A note that changes a belief.** "SAM segments the picture." It doesn't. It *reads* the picture once, for 85 % of
+# What are the finer steps for? Take them away, and see.
+#
+# > **Predict.** The decoder now knows what is in each cell of 8 pixels, and no more. What will the masks look like?
+
+# %%
+with_steps = segmenter.predictor.features
+blurred = with_steps.clone()
+blurred[:, CHANNELS:] = blurred[:, CHANNELS:].mean((2, 3), keepdim=True)  # the same everywhere: nothing to be seen in it
+segmenter.predictor.features = blurred
+without = segmenter.predict([click])
+segmenter.predictor.features = with_steps
+prompted(scene.image, [Panel(f"{level}, {how}", mask, [click])
+                       for how, three in (("with", found.masks), ("without", without.masks))
+                       for level, mask in zip(LEVELS[1:], three[1:], strict=True)])  # fmt: skip
+
+# %% [markdown]
+# Nothing is left. The decoder has learnt to ask the finest step for the outline, and the embedding only for *which* thing
+# is meant. (The released SAM has no such steps. Its decoder finds the outline in the embedding alone, and needs far more
+# pictures to learn it.)
+#
+# > **A note that changes a belief.** "SAM segments the picture." It doesn't. It *reads* the picture once, for 84 % of
 # > its weights, and decides nothing. Each click then asks a small question of what was read. That is the same plan as
 # > in [08](08_generation.ipynb), where all regions share one reading.
 
@@ -502,7 +531,7 @@ probe.static()
 # %%
 found = segmenter.predict([click])
 texts = model.describe(scene.image, found.masks)
-diagrams.sam_flow(scene.image, segmenter.predictor.features[0], [
+diagrams.sam_flow(scene.image, segmenter.predictor.features[0, :CHANNELS], [
     Panel(f"{level}:\n{text}", mask, [click]) for level, mask, text in zip(LEVELS, found.masks, texts, strict=True)
 ])  # fmt: skip
 

@@ -12,24 +12,23 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_registry
-from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from segment_anything.modeling import Sam
 from skimage import color, graph, segmentation
 
 from .files import fetch_file, read_tensors
 from .images import load_image
 from .masks import to_masks
+from .tiny_sam import TINY_SIDE, TINY_WIDTH, build_tiny
 
 TINY_NAME = "tiny SAM (trained on synthetic drawings only)"
 LEVELS = ("sub-part", "part", "whole")  # what the three masks of a click are, small to large
 TINY_WEIGHTS = Path(__file__).parent / "weights" / "sam_tiny"
-TINY_SIDE, TINY_PATCH, TINY_WIDTH, TINY_CHANNELS = 256, 8, 160, 96
 #: variant → file, bytes, SHA-256, width of the ViT. As released by the authors of Segment Anything.
 RELEASED = {
     "vit_b": ("sam_vit_b_01ec64.pth", 375_042_383, "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912", 768),
@@ -89,21 +88,6 @@ def sam_of(tensors: Mapping[str, torch.Tensor], name: str = "the weights") -> Sa
         first = textwrap.shorten(str(error).partition("\n")[2], 200)
         raise ValueError(f"{name} does not fit the SAM of its width ({first}). Is it a file of the first SAM?") from error
     return sam.eval()
-
-
-def build_tiny() -> Sam:
-    """segment_anything's modules at 256 px: 2.7 M parameters, a grid of 32×32 cells, masks of 128×128. Random weights."""
-    grid = TINY_SIDE // TINY_PATCH
-    encoder = ImageEncoderViT(
-        img_size=TINY_SIDE, patch_size=TINY_PATCH, embed_dim=TINY_WIDTH, depth=6, num_heads=5, out_chans=TINY_CHANNELS,
-        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6), window_size=8, global_attn_indexes=(2, 5),
-    )  # fmt: skip
-    prompts = PromptEncoder(
-        embed_dim=TINY_CHANNELS, image_embedding_size=(grid, grid), input_image_size=(TINY_SIDE, TINY_SIDE), mask_in_chans=16
-    )
-    transformer = TwoWayTransformer(depth=2, embedding_dim=TINY_CHANNELS, mlp_dim=256, num_heads=4)
-    decoder = MaskDecoder(transformer_dim=TINY_CHANNELS, transformer=transformer, iou_head_hidden_dim=TINY_CHANNELS)
-    return Sam(encoder, prompts, decoder).eval()
 
 
 class SamSegmenter:

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "osprey_nb"
 # A module may import at load time what stands in an earlier row, or its neighbours of the same folder.
 ORDER = (
     ("config", "prompt", "files"),
-    ("masks", "images", "encoder", "mask_extractor", "projector", "llm", "prefix"),
+    ("masks", "images", "encoder", "mask_extractor", "projector", "llm", "prefix", "tiny_sam"),
     ("data", "viz", "diagrams", "segment"),
     ("processor", "generate"),
     ("model",),
@@ -22,7 +22,7 @@ ORDER = (
     ("cli",),
 )
 ROW = {name: row for row, names in enumerate(ORDER) for name in names}
-KNOW_NO_MODEL = ("data", "viz", "diagrams", "segment", "masks", "images", "prompt", "files")
+KNOW_NO_MODEL = ("data", "viz", "diagrams", "segment", "tiny_sam", "masks", "images", "prompt", "files")
 TEXT = {".py", ".md", ".js", ".mjs", ".css", ".json", ".toml", ".yml", ".ipynb", ".lock", ""}
 MACHINE_PATH = re.compile(r"(?<![\w.:/~])/(?:home|root|Users|work|tmp|opt|mnt|private)/\w+")
 

@@ -1,21 +1,25 @@
 """Clicks and boxes to masks: SAM of every size behind one interface, and what it refuses."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from segment_anything import sam_model_registry
+from segment_anything.modeling import MaskDecoder
+from segment_anything.modeling.common import LayerNorm2d
 
 from osprey_nb.data.scenes import make_scene
 from osprey_nb.segment import (
     Candidates,
     SamSegmenter,
-    build_tiny,
     checked_prompt,
     distinct,
     load_segmenter,
     sam_of,
     tree_of,
 )
+from osprey_nb.tiny_sam import CHANNELS, FINE, MIDDLE, build_tiny, folded, unfolded
 from osprey_nb.train import sam as training
 
 
@@ -125,18 +129,50 @@ def test_prompt_labels_default_to_inside():
 # --- its training ------------------------------------------------------------------------------------------------------------
 
 
-def test_decode_is_segment_anythings_for_prompts_on_several_pictures(tiny):
+class Half(torch.nn.Module):
+    """What the decoder asks of the enlarged cells; the other half it asks of the ladder's finest step."""
+
+    def forward(self, x):
+        return x[..., :FINE]
+
+
+def test_the_decoder_is_segment_anythings_but_for_what_the_ladder_adds(tiny):
     torch.manual_seed(0)
     embeddings = tiny.image_encoder(torch.randn(2, 3, 256, 256))
-    points, labels = torch.tensor([[[30.0, 40]], [[100, 200]]]), torch.ones(2, 1)
-    sparse, dense = tiny.prompt_encoder((points, labels), None, None)
-    masks, iou = training.decode(tiny, embeddings, sparse, dense)
-    for i in range(2):
-        own = {"sparse_prompt_embeddings": sparse[i : i + 1], "dense_prompt_embeddings": dense[i : i + 1]}
-        one = tiny.mask_decoder.predict_masks(embeddings[i : i + 1], tiny.prompt_encoder.get_dense_pe(), **own)
+    points = torch.tensor([[[30.0, 40]], [[90, 9]], [[100, 200]], [[5, 70]]])
+    sparse, dense = tiny.prompt_encoder((points, torch.ones(4, 1)), None, None)
+    places = tiny.prompt_encoder.get_dense_pe()
+    own = tiny.mask_decoder
+    masks, iou = own.predict_masks(embeddings, places, sparse, dense)
+    assert masks.shape == (4, 4, 128, 128) and iou.shape == (4, 4)
+    for i in range(4):  # alone, as among prompts on several pictures
+        one = own.predict_masks(embeddings[i // 2, None], places, sparse[i : i + 1], dense[i : i + 1])
         torch.testing.assert_close(masks[i : i + 1], one[0], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(iou[i : i + 1], one[1], rtol=1e-4, atol=1e-4)
 
+    theirs = MaskDecoder(transformer_dim=CHANNELS, transformer=own.transformer)
+    for name in ("iou_token", "mask_tokens", "iou_prediction_head"):
+        setattr(theirs, name, getattr(own, name))
+    heads = own.output_hypernetworks_mlps
+    theirs.output_hypernetworks_mlps = torch.nn.ModuleList(torch.nn.Sequential(head, Half()) for head in heads)
+    first, norm, act, second, _ = own.output_upscaling
+    as_sam = LayerNorm2d(MIDDLE)
+    as_sam.load_state_dict(norm.state_dict())
+    theirs.output_upscaling = torch.nn.Sequential(first, as_sam, act, second, act)
+    without = embeddings[:1].clone()
+    without[:, CHANNELS:] = 0
+    expected = theirs.predict_masks(without[:, :CHANNELS], places, sparse[:1], dense[:1])
+    for mine, their in zip(own.predict_masks(without, places, sparse[:1], dense[:1]), expected, strict=True):
+        torch.testing.assert_close(mine, their, rtol=1e-4, atol=1e-4)
+    assert (masks[:1] - expected[0]).abs().max() > 1e-3  # and what it adds is not nothing
+
+
+def test_what_the_ladder_saw_lands_where_it_was_seen(tiny):
+    picture = torch.randn(1, FINE, 128, 128)
+    fine = folded(picture, 2)
+    assert torch.equal(fine[0, :FINE, 5, 7], picture[0, :, 20, 28])
+    assert torch.equal(fine[0, 6 * FINE : 7 * FINE, 5, 7], picture[0, :, 21, 30])  # 6 = right half, then bottom row and left
+    assert torch.equal(unfolded(fine, 2), picture)
 
 def test_clicks_know_their_piece_part_and_object():
     torch.manual_seed(0)
@@ -171,6 +207,29 @@ def test_a_click_goes_where_the_mask_is_wrong():
     assert inside.item() == 0
 
 
+def test_every_place_has_its_name(tiny):
+    """A naming that is sure of the right names has no loss; one of the wrong ones has a high one."""
+    naming = training.Naming(tiny, training.Pieces([training.in_pieces(5)]))
+    scene = make_scene(5, 256)
+    names = np.zeros(scene.labels.shape, int)
+    for label, (index, part) in enumerate(scene.segments):
+        if label:
+            names[scene.labels == label] = 1 + training.NAMES.index((scene.objects[index].kind, part))
+    present = np.unique(names)
+    assert len(present) <= FINE
+    fine = torch.from_numpy(names[::2, ::2, None] == np.pad(present, (0, FINE - len(present)), constant_values=-1))
+    with torch.no_grad():
+        naming.names.weight.zero_()
+        naming.names.bias.fill_(0)
+        for channel, name in enumerate(present):
+            naming.names.weight[name, channel] = 30
+        embeddings = torch.cat([torch.zeros(1, CHANNELS + 4 * MIDDLE, 32, 32), folded(fine.movedim(-1, 0)[None].float(), 2)], 1)
+        _, piece, owner = naming.scenes(torch.tensor([0]))
+        piece = piece[:, ::2, ::2].repeat_interleave(2, 1).repeat_interleave(2, 2)  # no place of 2×2 pixels with two names
+        assert naming.loss(embeddings, piece, owner) < 1e-6
+        assert naming.loss(embeddings.flip(-1), piece, owner) > 1
+
+
 def test_clicks_are_drawn_and_read_as_torch_and_sam_do():
     weights = torch.tensor([[0.0, 3, 0, 1, 0], [2.0, 0, 0, 0, 0]])
     shares = torch.stack([(training.drawn(weights, 4000) == place).float().mean(1) for place in range(5)], 1)
@@ -188,8 +247,10 @@ def test_training_learns_and_saves(tmp_path):
     for segmenter in (made, again):
         segmenter.set_image(make_scene(1, 256, "eval").image)
     np.testing.assert_allclose(made.predict([(99, 99)]).logits, again.predict([(99, 99)]).logits, atol=0.2)
-    losses = [line.split('"loss": ')[1].split(",")[0] for line in (tmp_path / "sam" / "log.jsonl").read_text().splitlines()]
-    assert float(losses[-1]) < float(losses[0])
+    lines = [json.loads(line) for line in (tmp_path / "sam" / "log.jsonl").read_text().splitlines()]
+    for stage in ("names", "masks"):
+        losses = [line["loss"] for line in lines if line["stage"] == stage]
+        assert len(losses) == 6 and losses[-1] < losses[0], stage
     with pytest.raises(FileExistsError):
         training.train_sam(out=tmp_path / "sam", steps=1)
     with pytest.raises(ValueError, match="minutes is 0.5"):

@@ -123,8 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     text = "train the tiny model or tiny SAM from nothing, or a stage of the paper"
     trains = commands.add_parser("train", help=text, allow_abbrev=False)
     trains = trains.add_subparsers(title="what", required=True, metavar="WHAT")
-    sub = trains.add_parser("sam", help="tiny SAM, on drawn scenes; wants a GPU", allow_abbrev=False)
-    trains_tiny(sub, train_sam, 60, "runs/sam")
+    sub = trains.add_parser("sam", help="tiny SAM, on drawn scenes", allow_abbrev=False)
+    trains_tiny(sub, train_sam, 90, "runs/sam")
     sub.add_argument("--start", type=Path, metavar="FOLDER", help="go on from the weights of an earlier run")
     sub = trains.add_parser("tiny", help="the tiny model, from nothing, on drawn scenes", allow_abbrev=False)
     trains_tiny(sub, train_tiny, 25, "runs/tiny")

@@ -59,7 +59,7 @@ def sam_flow(image, embedding, panels: Sequence[Panel]) -> Figure:
     _shown(place(0.15, 2.2, 1.9), np.asarray(image), Panel())
     axes.text(0.15, 4.18, "a picture", fontsize=9, color=INK)
     arrow(axes, (2.1, 3.15), (2.4, 3.15), COLOURS["image"])
-    box(axes, 2.42, 2.75, 1.25, 0.8, "image encoder\n(ViT)", COLOURS["image"], "#EAF3FA", 9)
+    box(axes, 2.42, 2.75, 1.25, 0.8, "image\nencoder", COLOURS["image"], "#EAF3FA", 9)
     arrow(axes, (3.7, 3.15), (4.0, 3.15), COLOURS["image"])
     cells = place(4.05, 2.2, 1.9)
     cells.imshow(principal_colours(np.asarray(embedding)), interpolation="nearest")

@@ -12,7 +12,8 @@ from tqdm.auto import tqdm
 
 from ..data.scenes import Scene, make_scene
 from ..masks import box_of
-from ..segment import TINY_SIDE, ClassicSegmenter, SamSegmenter
+from ..segment import ClassicSegmenter, SamSegmenter
+from ..tiny_sam import TINY_SIDE
 from .metrics import interval
 
 #: What the shipped tiny SAM has to reach.
