@@ -115,6 +115,7 @@ def darken(page: Page) -> None:
     page.keyboard.type("use theme")
     page.locator(".lm-CommandPalette-item").get_by_text("Use Theme: JupyterLab Dark", exact=True).click()
     expect(page.locator("body")).to_have_attribute("data-jp-theme-light", "false")
+    expect(page.locator("#jupyterlab-splash")).to_have_count(0)  # it covers the page while the theme changes
 
 
 def main(names: list[str]) -> None:
