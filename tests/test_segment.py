@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from segment_anything import sam_model_registry
 from segment_anything.modeling import MaskDecoder
 from segment_anything.modeling.common import LayerNorm2d
@@ -19,7 +20,7 @@ from osprey_nb.segment import (
     sam_of,
     tree_of,
 )
-from osprey_nb.tiny_sam import CHANNELS, FINE, MIDDLE, build_tiny, folded, unfolded
+from osprey_nb.tiny_sam import CHANNELS, FINE, MIDDLE, Enlarge, build_tiny, folded, unfolded
 from osprey_nb.train import sam as training
 
 
@@ -174,6 +175,27 @@ def test_what_the_ladder_saw_lands_where_it_was_seen(tiny):
     assert torch.equal(fine[0, 6 * FINE : 7 * FINE, 5, 7], picture[0, :, 21, 30])  # 6 = right half, then bottom row and left
     assert torch.equal(unfolded(fine, 2), picture)
 
+
+def test_each_step_of_the_ladder_is_added_at_its_own_place():
+    torch.manual_seed(0)
+    enlarge, seen = Enlarge(), torch.randn(2, 32 * 32, CHANNELS)
+    middle, fine = torch.randn(1, MIDDLE, 64, 64), torch.randn(1, FINE, 128, 128)
+
+    def places(middle, fine):
+        cells = enlarge(seen, torch.cat([folded(middle, 1), folded(fine, 2)], 1))  # two prompts on one picture
+        return unfolded(cells.flatten(2).transpose(1, 2).unflatten(2, (32, 32)), 2)
+
+    before = places(middle, fine)
+    for step, (y, x), changed, halves in ((0, (20, 45), (slice(40, 42), slice(90, 92)), 1), (1, (37, 90), (37, 90), 2)):
+        other = [middle.clone(), fine.clone()]
+        other[step][0, :, y, x] += 1
+        moved = (places(*other) != before).unflatten(1, (2, FINE)).any(2)  # enlarged, and as the ladder saw it
+        where = torch.zeros(128, 128, dtype=torch.bool)
+        where[changed] = True
+        for half in range(2):
+            assert (moved[:, half] == (where if half < halves else False)).all(), (step, half)
+
+
 def test_clicks_know_their_piece_part_and_object():
     torch.manual_seed(0)
     picture, piece, owner = training.in_pieces(5)
@@ -253,5 +275,11 @@ def test_training_learns_and_saves(tmp_path):
         assert len(losses) == 6 and losses[-1] < losses[0], stage
     with pytest.raises(FileExistsError):
         training.train_sam(out=tmp_path / "sam", steps=1)
+    with pytest.raises(ValueError, match="does not fit"):  # of an older layout
+        (tmp_path / "old").mkdir()
+        width = {"image_encoder.pos_embed": torch.zeros(1, 32, 32, 160)}
+        save_file(width, tmp_path / "old" / "model.safetensors")
+        training.train_sam(out=tmp_path / "other", steps=1, start=tmp_path / "old", progress=False)
+    assert not (tmp_path / "other").exists()
     with pytest.raises(ValueError, match="minutes is 0.5"):
         training.train_sam(0.5, tmp_path / "other")

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from ..data.kinds import KINDS
 from ..data.scenes import make_scene
 from ..files import read_tensors
-from ..segment import LEVELS, TINY_NAME, SamSegmenter
+from ..segment import LEVELS, TINY_NAME, SamSegmenter, sam_of
 from ..tiny_sam import FINE, TINY_SIDE, build_tiny, folded
 from .machines import fast_bf16
 from .runs import RECORD, facts
@@ -253,7 +253,8 @@ def train_sam(
 ) -> SamSegmenter:
     """Train tiny SAM from nothing, or from the weights of an earlier run (`start`), and save it to `out`, in `minutes`.
 
-    `steps` replaces the clock. Raises ValueError for a budget that is too short, FileExistsError when `out` holds a model.
+    `steps` replaces the clock. Raises ValueError for a budget that is too short and for weights of another
+    SAM, FileExistsError when `out` holds a model.
     """
     began, out = time.perf_counter(), Path(out)
     if minutes < 1 and steps is None:
@@ -263,10 +264,13 @@ def train_sam(
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     wide = device.type == "cuda"
     torch.manual_seed(seed)
-    sam = build_tiny()
-    nn.init.trunc_normal_(sam.image_encoder.pos_embed, std=0.02)
-    if start is not None:
-        sam.load_state_dict({key: value.float() for key, value in read_tensors(Path(start) / "model.safetensors").items()})
+    if start is None:
+        sam = build_tiny()
+        nn.init.trunc_normal_(sam.image_encoder.pos_embed, std=0.02)
+    else:
+        sam = sam_of(read_tensors(Path(start) / "model.safetensors"), f"{start}/model.safetensors")
+        if sam.image_encoder.img_size != TINY_SIDE:
+            raise ValueError(f"{start} holds a released SAM; this trains tiny SAM. Leave out --start to begin from nothing.")
     count = 64 if steps else int(min(SCENES_PER_MINUTE * minutes * (4 if wide else 1), MOST_SCENES))
     scenes = render_scenes(range(seed * MOST_SCENES, seed * MOST_SCENES + count), progress, in_pieces)
     naming = Naming(sam, Pieces(scenes)).to(device).train()

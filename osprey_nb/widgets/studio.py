@@ -22,23 +22,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import traitlets
 
-from ..data.scenes import make_scene
 from ..everything import described
 from ..familiar import familiar_of
-from ..images import load_image
 from ..segment import load_segmenter
 from ..viz import answers_figure, to_png
 from .canvas import CANVAS_FILES, HERE, MaskCanvas, bundle, encode_runs, sentence_of
+from .pictures import opened, uploaded
 from .session_files import session_code, session_json
 from .sheet import REGION, Answer, Exchange, Sheet, as_messages, renumbered
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from PIL import Image
 
 LONGEST_QUESTION = 2000  # characters
 SAMPLES = (3, 5, 7, 11, 12, 14, 18, 21)  # scenes of the eval split, to begin with
-SAMPLE_SIDE = 512
 KINDS = {"json": "application/json", "png": "image/png", "py": "text/x-python"}
 
 
@@ -70,7 +67,7 @@ class Studio(MaskCanvas):
 
     def __init__(self, model, image=SAMPLES[0], height: int = 480, *, segmenter=None, **kwargs):
         self.model = model
-        self.source, image = _opened(image)
+        self.source, image = opened(image)
         self.history: list[Sheet] = []
         self._answers: dict[int, Answer] = {}
         self._talk: list[Exchange] = []
@@ -87,7 +84,7 @@ class Studio(MaskCanvas):
 
         Raises what `load_image` raises, and then changes nothing.
         """
-        source, image = _opened(image)
+        source, image = opened(image)
         with self._lock:
             before = self._sheet()
             super().set_image(image)
@@ -228,7 +225,7 @@ class Studio(MaskCanvas):
         elif kind == "path":
             self.set_image(str(content["path"]).strip())
         elif kind == "picture" and buffers:
-            self.set_image(_uploaded(bytes(buffers[0]), str(content.get("name", ""))))
+            self.set_image(uploaded(bytes(buffers[0]), str(content.get("name", ""))))
         elif kind == "reopen":
             self.reopen(content["number"])
         elif kind == "export":
@@ -388,21 +385,6 @@ class _TinySAM:
         if self.loaded is None:
             self.loaded = load_segmenter("tiny")
         return getattr(self.loaded, name)
-
-
-def _opened(image) -> tuple[str, Image.Image]:
-    """Where a picture is from, in words for people and `session_code`, and the picture. A number is a drawing's."""
-    if isinstance(image, int) and not isinstance(image, bool):
-        return f"drawing {image}", load_image(make_scene(image, SAMPLE_SIDE, "eval").image)
-    source = str(image) if isinstance(image, (str, Path)) else getattr(image, "filename", "") or ""
-    return source, load_image(image)
-
-
-def _uploaded(data: bytes, name: str) -> Image.Image:
-    """A picture that came from the browser; it keeps its file's name. ValueError when it is none."""
-    image = load_image(data)
-    image.filename = name[:120]
-    return image
 
 
 def _ms(start: float) -> float:
