@@ -238,7 +238,7 @@ prompted(scene.image, [Panel(f"{level}, {how}", mask, [click])
 # is meant. (The released SAM has no such steps. Its decoder finds the outline in the embedding alone, and needs far more
 # pictures to learn it.)
 #
-# > **A note that changes a belief.** "SAM segments the picture." It doesn't. It *reads* the picture once, for 84 % of
+# > **A note that changes a belief.** "SAM segments the picture." It doesn't. It *reads* the picture once, for 86 % of
 # > its weights, and decides nothing. Each click then asks a small question of what was read. That is the same plan as
 # > in [08](08_generation.ipynb), where all regions share one reading.
 

@@ -29,7 +29,7 @@ MIDDLE, FINE = 24, 24  # numbers of a place once the decoder has enlarged by two
 
 
 def build_tiny() -> Sam:
-    """At 256 px: 2.5 M parameters, a grid of 32×32 cells, masks of 128×128. Random weights."""
+    """At 256 px: 2.7 M parameters, a grid of 32×32 cells, masks of 128×128. Random weights."""
     grid = TINY_SIDE // CELL
     prompts = PromptEncoder(
         embed_dim=CHANNELS, image_embedding_size=(grid, grid), input_image_size=(TINY_SIDE, TINY_SIDE), mask_in_chans=16
@@ -66,15 +66,17 @@ class LadderEncoder(ImageEncoderViT):
 
 
 class Up(nn.Module):
-    """One step up: enlarged by two, what was seen there on the way down added, and a look around."""
+    """One step up: enlarged by two, what was seen there on the way down added, and three looks around, two of them a residual."""
 
     def __init__(self, channels: int, into: int):
         super().__init__()
         self.enlarge = nn.ConvTranspose2d(channels, into, 2, stride=2)
         self.look = nn.Sequential(nn.GELU(), nn.Conv2d(into, into, 3, padding=1), nn.GELU())
+        self.refine = nn.Sequential(nn.Conv2d(into, into, 3, padding=1), nn.GELU(), nn.Conv2d(into, into, 3, padding=1))
 
     def forward(self, x: Tensor, seen: Tensor) -> Tensor:
-        return self.look(self.enlarge(x) + seen)
+        x = self.look(self.enlarge(x) + seen)
+        return x + self.refine(x)
 
 
 class EdgeDecoder(MaskDecoder):

@@ -229,6 +229,22 @@ def test_a_click_goes_where_the_mask_is_wrong():
     assert inside.item() == 0
 
 
+def test_a_further_click_goes_into_the_thick_of_what_is_wrong():
+    """A blob that is missing, not the many wrong places along the edge; where missing and surplus lie close, neither hides."""
+    torch.manual_seed(0)
+    target, found = torch.zeros(2, 60, 128, 128), torch.zeros(2, 60, 128, 128)
+    target[:, :, 20:100, 20:60] = 1
+    found[:, :, 20:100, 21:61] = 1  # a column too far to the right: 160 places are wrong
+    target[0, :, 40:52, 90:102] = 1  # 144 more
+    found[1, :, 40:52, 90:102] = 1
+    for missing, t, f in zip((True, False), target, found, strict=True):
+        at, inside = training.wrong_places(10 * f - 5, t)
+        blob = ((at[:, 0] / 2 - 95.5).abs() < 7) & ((at[:, 1] / 2 - 45.5).abs() < 7)
+        assert blob.float().mean() > 0.95 and (inside[blob] == missing).all()
+    at, inside = training.wrong_places(10 * found[0, :, :, :80] - 5, target[0, :, :, :80])  # the edge alone
+    assert ((at[:, 0] == 40.5) == inside).all() and ((at[:, 0] == 120.5) == ~inside).all()
+
+
 def test_every_place_has_its_name(tiny):
     """A naming that is sure of the right names has no loss; one of the wrong ones has a high one."""
     naming = training.Naming(tiny, training.Pieces([training.in_pieces(5)]))
@@ -275,6 +291,10 @@ def test_training_learns_and_saves(tmp_path):
         assert len(losses) == 6 and losses[-1] < losses[0], stage
     with pytest.raises(FileExistsError):
         training.train_sam(out=tmp_path / "sam", steps=1)
+    training.train_sam(out=tmp_path / "on", steps=2, start=tmp_path / "sam", device="cpu", progress=False)
+    on = [json.loads(line) for line in (tmp_path / "on" / "log.jsonl").read_text().splitlines()]
+    assert lines[0]["norms"].keys() == {"sam", "names"} and on[0]["norms"].keys() == {"names"}  # the encoder keeps still
+    assert on[2]["stage"] == "masks" and on[2]["loss"] < lines[6]["loss"]
     with pytest.raises(ValueError, match="does not fit"):  # of an older layout
         (tmp_path / "old").mkdir()
         width = {"image_encoder.pos_embed": torch.zeros(1, 32, 32, 160)}

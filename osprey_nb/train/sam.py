@@ -32,13 +32,14 @@ from ..segment import LEVELS, TINY_NAME, SamSegmenter, sam_of
 from ..tiny_sam import FINE, TINY_SIDE, build_tiny, folded
 from .machines import fast_bf16
 from .runs import RECORD, facts
-from .trainer import Budget, Objective, fit
+from .trainer import Budget, Objective, fit, freeze
 from .watch import watchers
 from .world import render_scenes
 
 ROUNDS = 3  # the first answer, and two clicks where it is wrong
 NAMING = 0.3  # share of the time in which the image encoder alone learns, by naming each place
-FOLLOWED = 4  # one prompt in so many goes on after the first answer
+RENAMING = 0.02  # the same, of a run that goes on
+FOLLOWED = 2  # one prompt in so many goes on after the first answer
 BOXES = 0.4  # share of prompts that begin with a box
 SCENES_PER_MINUTE, MOST_SCENES = 500, 12_000  # of a core
 LEAST_PIECE = 24  # pixels: smaller pieces are not clicked at
@@ -194,9 +195,11 @@ def loose_boxes(target: Tensor) -> Tensor:
 
 
 def wrong_places(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """A random place of each mask where it is wrong: points BP×2 in pixels, and whether the target is there."""
-    wrong = ((logits > 0) != (target > 0.5)).flatten(1).float()
-    place = drawn(wrong + 1e-6, 1)[:, 0]
+    """A place of each mask where it is wrong, in the thick of it rather than on an edge, as people click: points BP×2 in pixels,
+    and whether the target is there."""
+    wrong = (target > 0.5).float() - (logits > 0).float()
+    thick = F.avg_pool2d(wrong, 7, 1, 3) * wrong  # of missing places and of surplus ones apart
+    place = drawn((thick.clamp(min=0) ** 4).flatten(1) + 1e-9, 1)[:, 0]
     inside = target.flatten(1).gather(1, place[:, None])[:, 0] > 0.5
     size = target.shape[-1]
     return 2.0 * torch.stack([place % size, place // size], 1) + 0.5, inside
@@ -276,7 +279,7 @@ def train_sam(
     naming = Naming(sam, Pieces(scenes)).to(device).train()
     del scenes
     size, prompts = (24, 8) if wide else (6, 4)
-    interactive = Interactive(naming, prompts).requires_grad_(True)
+    interactive = Interactive(naming, prompts)
 
     def batches(start: int = 0, phase: int = 0) -> Iterator[Tensor]:
         step = start
@@ -287,10 +290,11 @@ def train_sam(
 
     out.mkdir(parents=True, exist_ok=True)
     watching, losses = watchers(out, progress), []
-    phases = ("names", naming, NAMING, 2e-3), ("masks", interactive, 1, 1e-3)
-    for phase, (name, module, share, lr) in enumerate(phases):
-        if start is not None and module is naming:
-            continue
+    # Names are not kept with the weights: an encoder that can tell them apart already keeps still until they are learnt again.
+    first = (NAMING, naming) if start is None else (RENAMING, naming.names)
+    phases = ("names", naming, *first, 2e-3), ("masks", interactive, 1, interactive, 1e-3)
+    for phase, (name, module, share, trained, lr) in enumerate(phases):
+        freeze(module, [trained])
         if wide and module is interactive:
             record_work(interactive, size)
         left = 60 * minutes - (time.perf_counter() - began) - 5
