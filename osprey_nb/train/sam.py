@@ -40,6 +40,7 @@ ROUNDS = 3  # the first answer, and two clicks where it is wrong
 NAMING = 0.3  # share of the time in which the image encoder alone learns, by naming each place
 RENAMING = 0.02  # the same, of a run that goes on
 FOLLOWED = 2  # one prompt in so many goes on after the first answer
+HAND = 1.5  # pixels: further clicks lie as far from their place, so one on an edge is no new part
 BOXES = 0.4  # share of prompts that begin with a box
 SCENES_PER_MINUTE, MOST_SCENES = 500, 12_000  # of a core
 LEAST_PIECE = 24  # pixels: smaller pieces are not clicked at
@@ -149,6 +150,7 @@ class Interactive(nn.Module):
         so_far, target, tokens, known = so_far[few], target[few], first[few], known[few]
         for _ in range(ROUNDS - 1):
             at, inside = wrong_places(so_far, target)
+            at = at + HAND * torch.randn_like(at)
             tokens = torch.cat([tokens, as_tokens(sam, at, inside)], 1)
             dense = sam.prompt_encoder._embed_masks(so_far[:, None])
             logits, iou = (each.float() for each in self.decode(embeddings, places, tokens, dense))
