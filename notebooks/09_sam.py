@@ -289,6 +289,10 @@ prompted(scene.image, [
 ])  # fmt: skip
 
 # %% [markdown]
+# The box says it at once. Clicks that say *not this* help ours little: it has learnt to mend masks that are nearly right, and
+# seldom met one of the wrong level. (The released SAM has practised this a great deal more.)
+
+# %% [markdown]
 # ### Exercise 09.2 · The next click
 # ★★☆ · 8 minutes
 #

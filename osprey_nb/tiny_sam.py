@@ -66,7 +66,7 @@ class LadderEncoder(ImageEncoderViT):
 
 
 class Up(nn.Module):
-    """One step up: enlarged by two, what was seen there on the way down added, and three looks around, two of them a residual."""
+    """One step up: enlarged by two, what was seen there on the way down added, and three looks around, two as a residual."""
 
     def __init__(self, channels: int, into: int):
         super().__init__()

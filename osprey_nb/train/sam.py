@@ -197,8 +197,8 @@ def loose_boxes(target: Tensor) -> Tensor:
 
 
 def wrong_places(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """A place of each mask where it is wrong, in the thick of it rather than on an edge, as people click: points BP×2 in pixels,
-    and whether the target is there."""
+    """A place of each mask where it is wrong, in the thick of it rather than on an edge, as people click: points BP×2 in
+    pixels, and whether the target is there."""
     wrong = (target > 0.5).float() - (logits > 0).float()
     thick = F.avg_pool2d(wrong, 7, 1, 3) * wrong  # of missing places and of surplus ones apart
     place = drawn((thick.clamp(min=0) ** 4).flatten(1) + 1e-9, 1)[:, 0]
