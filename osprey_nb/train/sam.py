@@ -201,7 +201,7 @@ def wrong_places(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     pixels, and whether the target is there."""
     wrong = (target > 0.5).float() - (logits > 0).float()
     thick = F.avg_pool2d(wrong, 7, 1, 3) * wrong  # of missing places and of surplus ones apart
-    place = drawn((thick.clamp(min=0) ** 4).flatten(1) + 1e-9, 1)[:, 0]
+    place = drawn((thick.clamp(min=0) ** 4).flatten(1) + 1e-12, 1)[:, 0]
     inside = target.flatten(1).gather(1, place[:, None])[:, 0] > 0.5
     size = target.shape[-1]
     return 2.0 * torch.stack([place % size, place // size], 1) + 0.5, inside
