@@ -24,7 +24,7 @@ from transformers import DynamicCache
 
 from .images import load_image
 from .masks import to_masks
-from .prefix import for_rows, sharable, shared_attention
+from .prefix import beginning_of, can_be_cut, for_rows, sharable, shared_attention
 from .projector import image_tokens
 from .prompt import DETAILED, MASK, POS, SHORT
 
@@ -93,8 +93,8 @@ class ImageSession:
         self.model, self.image, self.overview = model, load_image(image), overview
         self.max_regions_at_once = max_regions_at_once
         self._features: list[Tensor] | None = None
-        self._prefix = torch.zeros(0, dtype=torch.long)  # the tokens that every question about this picture begins with
-        self._cache: DynamicCache | None = None  # what the LLM remembers of them
+        self._seen = torch.zeros(0, dtype=torch.long)  # what was read: all before a question, and how the last one began
+        self._cache: DynamicCache | None = None  # what the LLM remembers of it
 
     # --- for people --------------------------------------------------------------------------------------------------
 
@@ -173,17 +173,21 @@ class ImageSession:
         return self._features
 
     @torch.inference_mode()
-    def prefill(self) -> None:
-        """Encode the picture and let the LLM read all that stands before a question. Does nothing the second time."""
+    def prefill(self, rows: Sequence[Tensor] = ()) -> None:
+        """Encode the picture and let the LLM read all that stands before a question. Does nothing the second time.
+
+        Where several `rows` of tokens wait for it, what these have in common is read in the same pass.
+        """
         if self._features is not None:
             return
         model = self.model
         features = model.encoder(model.processor.image(self.image)[None].to(model.device, model.dtype))
         if {"past_key_values", "logits_to_keep"} <= set(inspect.signature(model.llm.forward).parameters):
-            asked = [self._text([(question, None)], 0, 0, inline=False)["input_ids"] for question in ("What?", "In")]
-            self._prefix = asked[0][: _alike(asked)]
             self._cache = DynamicCache(config=model.llm.config)
-            self._forward(self._spliced(self._prefix[None], features), self._cache, logits_to_keep=1)
+            if len(rows) < 2 or not can_be_cut(self._cache):
+                rows = [self._text([(question, None)], 0, 0, inline=False)["input_ids"] for question in ("What?", "In")]
+            self._seen = self._beginning(rows)
+            self._forward(self._spliced(self._seen[None], features), self._cache, logits_to_keep=1)
         self._features = features
 
     # --- rows --------------------------------------------------------------------------------------------------------
@@ -234,7 +238,7 @@ class ImageSession:
 
     def _in_chunks(self, work, rows: list[Tensor], masks: Tensor, new: int, *others) -> Iterator[tuple[int, tuple]]:
         """What `work` gives for so many rows at a time as memory holds, each with the number of its first row."""
-        self.prefill()
+        self.prefill(rows)
         at_once, start = self.max_regions_at_once or self._rows_that_fit(rows[0], masks, new), 0
         while start < len(rows):
             part, given = slice(start, start + at_once), False
@@ -255,11 +259,12 @@ class ImageSession:
         """How many rows half of the free memory holds: their keys and values, scores of attention, logits and masks."""
         llm = self.model.llm
         config, size = llm.config.get_text_config(), llm.dtype.itemsize
-        length, before = len(row) - len(self._prefix) + new, len(row) + self.model.config.num_image_tokens
+        unread = len(row) - _alike([self._seen, row])
+        length, before = unread + new, len(row) + self.model.config.num_image_tokens
         width = config.hidden_size
         own = length if self._cache is not None and sharable(llm) else length + before
         kept = 2 * config.num_hidden_layers * width * size * own
-        scores = 3 * 4 * getattr(config, "num_attention_heads", 1) * (len(row) - len(self._prefix)) * (before + new)
+        scores = 3 * 4 * getattr(config, "num_attention_heads", 1) * unread * (before + new)
         a_row = kept + scores + 12 * config.vocab_size + 20 * width * length * size + 12 * masks[0].numel()
         cuda = self.model.device.type == "cuda"
         free = torch.cuda.mem_get_info(self.model.device)[0] if cuda else psutil.virtual_memory().available
@@ -310,25 +315,34 @@ class ImageSession:
         yield (given * (labels >= 0)).sum(-1).cpu()
 
     def _begun(self, rows: list[Tensor], masks: Tensor) -> tuple[Tensor, DynamicCache | None]:
-        """N×S×D to be read, and the cache of all before it. What the rows have in common is read once, as one row."""
-        model, ids, known = self.model, torch.stack(rows), len(self._prefix)
+        """N×S×D to be read, and the cache of all before it. What the rows have in common is read once, as one row, and kept:
+        the next question often begins alike."""
+        model, ids = self.model, torch.stack(rows)
         pairs = None
         if masks.shape[1]:
             each = model.mask_extractor(self._features, [masks.flatten(0, 1)])
             pairs = tuple(list(x[0].split(masks.shape[1])) for x in each)
-        if self._cache is None or not (ids[:, :known] == self._prefix).all():
-            cache = None if self._cache is None else DynamicCache(config=model.llm.config)
-            return self._spliced(ids, self._features, pairs), cache
-        alike = known
-        if len(rows) > 1:
-            alike = min(_alike(rows), len(rows[0]) - 1)
-            regions = (ids[0] == model.config.mask_token_id).nonzero()
-            alike = max(known, min(alike, int(regions[0, 0]) if len(regions) else alike))
-        cache = self._cache
-        if alike > known:
-            cache = copy.deepcopy(cache)
-            self._forward(self._spliced(ids[:1, known:alike]), cache, logits_to_keep=1)
-        return self._spliced(ids[:, alike:], None, pairs), for_rows(cache, len(rows), sharable(model.llm))
+        if self._cache is None:
+            return self._spliced(ids, self._features, pairs), None
+        beginning, cache, cut = self._beginning(rows), self._cache, can_be_cut(self._cache)
+        known = _alike([self._seen, beginning])
+        if model.config.image_token_id not in beginning[:known] or known < len(self._seen) and not cut:
+            return self._spliced(ids, self._features, pairs), DynamicCache(config=model.llm.config)
+        if cut:
+            cache = beginning_of(cache, known - 1 + model.config.num_image_tokens)
+        if len(rows) > 1 and known < len(beginning):
+            cache = cache if cut else copy.deepcopy(cache)
+            self._forward(self._spliced(beginning[None, known:]), cache, logits_to_keep=1)
+            known = len(beginning)
+            if cut:
+                self._seen, self._cache = beginning, cache
+        return self._spliced(ids[:, known:], None, pairs), for_rows(cache, len(rows), sharable(model.llm))
+
+    def _beginning(self, rows: Sequence[Tensor]) -> Tensor:
+        """The tokens that all rows begin with, before the first region."""
+        alike = min(_alike(rows), len(rows[0]) - 1)
+        regions = (rows[0] == self.model.config.mask_token_id).nonzero()
+        return rows[0][: min(alike, int(regions[0, 0])) if len(regions) else alike]
 
     def _spliced(self, ids: Tensor, features: list[Tensor] | None = None, pairs=None) -> Tensor:
         image = None if features is None else self.model.projector(image_tokens(features[2])).expand(len(ids), -1, -1)

@@ -93,6 +93,20 @@ def shared_attention(llm: PreTrainedModel) -> Iterator[None]:
             config._attn_implementation = usual
 
 
+def can_be_cut(cache: DynamicCache) -> bool:
+    """Does it hold the keys and values of all places? A window or a state can't go back to an earlier one."""
+    return bool(cache.layers) and all(type(layer) is DynamicLayer for layer in cache.layers)
+
+
+def beginning_of(cache: DynamicCache, length: int) -> DynamicCache:
+    """A cache of the first `length` places of one that can be cut, and stays as it is. Nothing is copied."""
+    short = copy.copy(cache)
+    short.layers = [copy.copy(layer) for layer in cache.layers]
+    for layer in short.layers:
+        layer.keys, layer.values = layer.keys[:, :, :length], layer.values[:, :, :length]
+    return short
+
+
 def for_rows(cache: DynamicCache, rows: int, share: bool) -> DynamicCache:
     """A cache for N rows that all begin with what `cache` (of one row) holds, which stays as it is."""
     wide = copy.copy(cache)

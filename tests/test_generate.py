@@ -161,6 +161,21 @@ def test_rows_that_have_ended_leave(tiny):
     assert steps == sorted(steps, reverse=True) and steps[-1] < 12
 
 
+def test_what_questions_begin_with_is_read_once(tiny):
+    image, masks = regions_of(5, 4)
+    fresh = {detail: tiny.describe(image, masks, detail, max_new_tokens=1) for detail in ("short", "detailed")}
+    sizes, handle = row_counts(tiny)
+    try:
+        session = ImageSession(tiny, image)
+        for detail, calls in (("short", [1, 4]), ("short", [4]), ("detailed", [1, 4]), ("detailed", [4]), ("short", [1, 4])):
+            sizes.clear()
+            assert session.describe(masks, detail, max_new_tokens=1) == fresh[detail]
+            assert sizes == calls
+            assert session.describe(masks[2:3], "short", max_new_tokens=1) == fresh["short"][2:3]
+    finally:
+        handle.remove()
+
+
 def test_scores_are_those_of_the_whole_sequence(tiny):
     image, masks = regions_of(3, 3)
     candidates = ["a red car", "a small striped yellow butterfly", "cat"]
@@ -182,7 +197,7 @@ def test_an_overview_of_its_own_and_a_question_that_begins_unlike_any(tiny):
     )
     assert session.describe(masks[:1], max_new_tokens=20) == [tiny.processor.tokenizer.decode(ids[0], True).strip()]
     session = tiny.read(image)
-    session._prefix = session._prefix.flip(0)  # a tokenizer that joins a question to what stands before it
+    session._seen = session._seen.flip(0)  # a tokenizer that joins a question to what stands before it
     assert session.describe(masks) == tiny.describe(image, masks)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache, Gemma3TextConfig, LlamaConfig, Qwen2Config
 
-from osprey_nb.prefix import NAME, SharedLayer, for_rows, sharable, shared_attention
+from osprey_nb.prefix import NAME, SharedLayer, beginning_of, can_be_cut, for_rows, sharable, shared_attention
 
 SIZES = {
     "vocab_size": 60, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -41,6 +41,22 @@ def test_rows_read_as_on_their_own(family):
     alone = llm(inputs_embeds=whole).logits
     torch.testing.assert_close(first, alone[:, 13:17], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(second, alone[[0, 2, 3], 17:], rtol=1e-4, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_the_beginning_of_a_cache_goes_on_by_itself():
+    torch.manual_seed(0)
+    llm = AutoModelForCausalLM.from_config(FAMILIES["llama"]).eval()
+    embeds, cache = torch.randn(1, 13, 48), DynamicCache(config=llm.config)
+    llm(inputs_embeds=embeds, past_key_values=cache)
+    assert can_be_cut(cache) and not can_be_cut(DynamicCache(config=FAMILIES["gemma3"]))
+    whole = [layer.keys.clone() for layer in cache.layers]
+    short = beginning_of(cache, 7)
+    assert short.get_seq_length() == 7
+    logits = llm(inputs_embeds=embeds[:, 7:].flip(1), past_key_values=short).logits
+    alone = llm(inputs_embeds=torch.cat([embeds[:, :7], embeds[:, 7:].flip(1)], 1)).logits[:, 7:]
+    torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(layer.keys, keys) for layer, keys in zip(cache.layers, whole, strict=True))
 
 
 @torch.inference_mode()
