@@ -280,17 +280,19 @@ cab = next(part for part in train.parts if part.name == "cab")
 one = segmenter.predict([innermost(cab.mask)])
 not_below, box = [innermost(cab.mask), (50, 66), (92, 88)], box_of(cab.mask)
 less = segmenter.predict(not_below, [1, 0, 0])
+mended = segmenter.predict(not_below, [1, 0, 0], mask_input=one.logits[-1], local=True)
 boxed = segmenter.predict(box=box)
 prompted(scene.image, [
-    Panel("drawn: the cab", cab.mask),
-    Panel(f"one click, the largest: IoU {iou(one.masks[-1], cab.mask):.2f}", one.masks[-1], not_below[:1]),
+    Panel(f"one click, the largest: IoU {iou(one.masks[-1], cab.mask):.2f} with the cab", one.masks[-1], not_below[:1]),
     Panel(f"two clicks say what not: {iou(less.masks[0], cab.mask):.2f}", less.masks[0], not_below, [1, 0, 0]),
+    Panel(f"the same, to mend the first: {iou(mended.masks[0], cab.mask):.2f}", mended.masks[0], not_below, [1, 0, 0]),
     Panel(f"a box: {iou(boxed.masks[0], cab.mask):.2f}", boxed.masks[0], box=box),
 ])  # fmt: skip
 
 # %% [markdown]
-# The box says it at once. Clicks that say *not this* help ours little: it has learnt to mend masks that are nearly right, and
-# seldom met one of the wrong level. (The released SAM has practised this a great deal more.)
+# The box says it at once, and so do two clicks that say *not this*. In the third picture SAM got its first answer back
+# (`mask_input`), to mend it. Ours then keeps what no click touches (`local=True`): right for a mask with a small mistake, and
+# no help where the whole train was never meant. (The released SAM has practised both.)
 
 # %% [markdown]
 # ### Exercise 09.2 · The next click

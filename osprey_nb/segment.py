@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy import ndimage
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_registry
 from segment_anything.modeling import Sam
 from skimage import color, graph, segmentation
@@ -105,16 +106,19 @@ class SamSegmenter:
 
     def predict(
         self, points: Sequence | None = None, labels: Sequence | None = None, box: Sequence | None = None,
-        mask_input: np.ndarray | None = None, several: bool | None = None,
+        mask_input: np.ndarray | None = None, several: bool | None = None, local: bool = False,
     ) -> Candidates:
         """Masks for clicks, a box, or both.
 
         `points` N×2 in pixels (x, y), `labels` N, 1 for what belongs to the region and 0 for what does not (all 1 if left
         out); `box` x0, y0, x1, y1. `several`: three masks, small to large, as one click may mean a part or the whole; by
-        default for one click alone. `mask_input` h×w are the logits of an earlier answer that this one goes on from.
+        default for one click alone. `mask_input` h×w are the logits of an earlier answer that this one goes on from; SAM then
+        draws all of it anew. With `local` only what the last click is connected with changes (FocalClick, Chen et al. 2022).
         Raises ValueError before any work for points outside the picture, a box without area, or nothing to go by.
         """
         points, labels, box = checked_prompt(points, labels, box, self.size)
+        if local and (mask_input is None or not len(points)):
+            raise ValueError("local says that a click changes a mask: give points, and the mask's logits as mask_input.")
         if several is None:
             several = box is None and len(points) == 1 and mask_input is None
         masks, scores, logits = self.predictor.predict(
@@ -124,8 +128,25 @@ class SamSegmenter:
             None if mask_input is None else mask_input[None],
             multimask_output=several,
         )
+        if local:
+            masks, logits = self._around(points[-1], logits, mask_input)
         order = np.argsort(masks.sum((1, 2)), kind="stable")
         return Candidates(masks[order], np.clip(scores[order], 0, 1), logits[order])
+
+    def _around(self, click: np.ndarray, logits: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Masks and logits that are new where the click is, and where what changed is connected with it; the rest as before."""
+        sam, side = self.predictor.model, logits.shape[-1]
+        x, y = self.predictor.transform.apply_coords(click[None].copy(), self.size)[0] * side / sam.image_encoder.img_size
+        here = np.zeros(logits.shape[1:], bool)
+        here[max(int(y) - 1, 0) : int(y) + 2, max(int(x) - 1, 0) : int(x) + 2] = True
+        merged = []
+        for new in logits:
+            pieces, _ = ndimage.label(here | ((new > 0) != (before > 0)), np.ones((3, 3)))
+            changed = ndimage.binary_dilation(pieces == pieces[here][0], np.ones((3, 3)))
+            merged.append(np.where(changed, new, before))
+        logits = np.stack(merged)
+        large = sam.postprocess_masks(torch.from_numpy(logits)[None], self.predictor.input_size, self.size)[0]
+        return (large > sam.mask_threshold).numpy(), logits
 
     def everything(self, points_per_side: int = 16) -> Candidates:
         """All masks that a grid of clicks finds, best first, each of them once."""
@@ -162,9 +183,10 @@ class ClassicSegmenter:
 
     def predict(
         self, points: Sequence | None = None, labels: Sequence | None = None, box: Sequence | None = None,
-        mask_input: np.ndarray | None = None, several: bool | None = None,
+        mask_input: np.ndarray | None = None, several: bool | None = None, local: bool = False,
     ) -> Candidates:
-        """As `SamSegmenter.predict`. A box takes the segment whose own box is most like it. All scores are 0.5."""
+        """As `SamSegmenter.predict`. A box takes the segment whose own box is most like it. All scores are 0.5, and no mask is
+        gone on from: all clicks are looked at anew."""
         points, labels, box = checked_prompt(points, labels, box, self.size)
         if several is None:
             several = box is None and len(points) == 1

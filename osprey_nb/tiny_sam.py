@@ -31,7 +31,7 @@ MIDDLE, FINE = 24, 24  # numbers of a place once the decoder has enlarged by two
 def build_tiny() -> Sam:
     """At 256 px: 2.7 M parameters, a grid of 32×32 cells, masks of 128×128. Random weights."""
     grid = TINY_SIDE // CELL
-    prompts = PromptEncoder(
+    prompts = MaskKeeper(
         embed_dim=CHANNELS, image_embedding_size=(grid, grid), input_image_size=(TINY_SIDE, TINY_SIDE), mask_in_chans=16
     )
     return Sam(LadderEncoder(), prompts, EdgeDecoder()).eval()
@@ -79,8 +79,18 @@ class Up(nn.Module):
         return x + self.refine(x)
 
 
+class MaskKeeper(PromptEncoder):
+    """`PromptEncoder` that hands on the mask so far as it is, too: behind its 96 numbers of a cell come the 16 logits there.
+
+    The decoder adds them to its masks. So a further click says what is to change, and the rest stays; SAM draws all of it anew.
+    """
+
+    def _embed_masks(self, masks: Tensor) -> Tensor:
+        return torch.cat([super()._embed_masks(masks), folded(masks, 2)], 1)
+
+
 class EdgeDecoder(MaskDecoder):
-    """`MaskDecoder` that enlarges with `Enlarge`. Prompts on several pictures fit in one call."""
+    """`MaskDecoder` that enlarges with `Enlarge`, and goes on from a mask. Prompts on several pictures fit in one call."""
 
     def __init__(self):
         transformer = TwoWayTransformer(depth=2, embedding_dim=CHANNELS, mlp_dim=256, num_heads=4)
@@ -92,18 +102,22 @@ class EdgeDecoder(MaskDecoder):
     def predict_masks(
         self, image_embeddings: Tensor, image_pe: Tensor, sparse_prompt_embeddings: Tensor, dense_prompt_embeddings: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """B embeddings, P prompts on each: sparse BP×T×96, dense BP×96×32×32 → masks BP×4×128×128, IoUs BP×4."""
+        """B embeddings, P prompts on each: sparse BP×T×96, dense BP×(96 or 112)×32×32 → masks BP×4×128×128, IoUs BP×4."""
         count, size = len(sparse_prompt_embeddings), image_embeddings.shape[-2:]
+        dense, so_far = dense_prompt_embeddings.tensor_split([CHANNELS], 1)
         cells, edges = image_embeddings.split([CHANNELS, 4 * MIDDLE + 16 * FINE], 1)
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(count, -1, -1)
         said, seen = self.transformer(
-            cells.repeat_interleave(count // len(cells), 0) + dense_prompt_embeddings, image_pe.expand(count, -1, -1, -1),
+            cells.repeat_interleave(count // len(cells), 0) + dense, image_pe.expand(count, -1, -1, -1),
             torch.cat([own, sparse_prompt_embeddings], 1),
         )  # fmt: skip
         places = self.output_upscaling(seen, edges)
         filters = torch.stack([head(said[:, 1 + i]) for i, head in enumerate(self.output_hypernetworks_mlps)], 2)
         masks = (places.flatten(1, 2) @ filters).view(count, size.numel(), -1)
-        return unfolded(masks.transpose(1, 2).unflatten(2, size), 2), self.iou_prediction_head(said[:, 0])
+        masks = unfolded(masks.transpose(1, 2).unflatten(2, size), 2)
+        if so_far.shape[1]:
+            masks = masks + unfolded(so_far, 2)
+        return masks, self.iou_prediction_head(said[:, 0])
 
 
 class Enlarge(nn.Sequential):

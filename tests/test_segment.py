@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from scipy import ndimage
 from segment_anything import sam_model_registry
 from segment_anything.modeling import MaskDecoder
 from segment_anything.modeling.common import LayerNorm2d
 
 from osprey_nb.data.scenes import make_scene
+from osprey_nb.evaluate.segmenting import innermost
 from osprey_nb.segment import (
     Candidates,
     SamSegmenter,
@@ -71,6 +73,29 @@ def test_a_box_or_two_clicks_give_one(segmenter):
 def test_what_no_picture_can_answer_is_refused(segmenter, prompt, message):
     with pytest.raises(ValueError, match=message):
         segmenter.predict(**prompt)
+
+
+def test_a_local_click_changes_what_it_is_connected_with():
+    segmenter, scene = load_segmenter("tiny", "cpu"), make_scene(3, (192, 256), "eval")
+    segmenter.set_image(scene.image)
+    points = [innermost(scene.objects[0].mask)]
+    before = segmenter.predict(points).logits[-1]
+    points.append(innermost(scene.objects[1].mask))
+    anew = segmenter.predict(points, mask_input=before).logits[0]
+    found = segmenter.predict(points, mask_input=before, local=True)
+    changed = found.logits[0] != before
+    assert np.array_equal(found.logits[0], np.where(changed, anew, before))
+    x, y = (np.array(points[1]) // 2).astype(int)
+    pieces, count = ndimage.label(changed, np.ones((3, 3)))
+    assert changed[y, x] and count == 1
+    flips = ndimage.label((anew > 0) != (before > 0), np.ones((3, 3)))[0]
+    near = flips[y - 1 : y + 2, x - 1 : x + 2]
+    elsewhere = (flips > 0) & ~np.isin(flips, near[near > 0]) & ~ndimage.binary_dilation(changed, np.ones((3, 3)))
+    assert elsewhere.any() and (found.logits[0] == before)[elsewhere].all()
+    assert found.masks.shape == (1, 192, 256)
+    assert (found.masks[0][::2, ::2] == (found.logits[0][:96] > 0)).mean() > 0.98
+    with pytest.raises(ValueError, match="local says that a click changes a mask"):
+        segmenter.predict(points, local=True)
 
 
 def test_classic_clicks_hold_the_place_and_leave_out_what_is_outside():
@@ -176,6 +201,18 @@ def test_what_the_ladder_saw_lands_where_it_was_seen(tiny):
     assert torch.equal(unfolded(fine, 2), picture)
 
 
+def test_a_mask_so_far_is_what_further_clicks_change(tiny):
+    torch.manual_seed(0)
+    so_far, points = 5 * torch.randn(2, 1, 128, 128), (torch.tensor([[[30.0, 40]], [[90, 9]]]), torch.ones(2, 1))
+    with torch.no_grad():
+        embeddings = tiny.image_encoder(torch.randn(1, 3, 256, 256))
+        sparse, dense = tiny.prompt_encoder(points, None, so_far)
+        read = embeddings, tiny.prompt_encoder.get_dense_pe(), sparse
+        masks, _ = tiny.mask_decoder.predict_masks(*read, dense)
+        anew, _ = tiny.mask_decoder.predict_masks(*read, dense[:, :CHANNELS])
+    torch.testing.assert_close(masks - anew, so_far.expand_as(masks), rtol=1e-4, atol=1e-4)
+
+
 def test_each_step_of_the_ladder_is_added_at_its_own_place():
     torch.manual_seed(0)
     enlarge, seen = Enlarge(), torch.randn(2, 32 * 32, CHANNELS)
@@ -243,6 +280,38 @@ def test_a_further_click_goes_into_the_thick_of_what_is_wrong():
         assert blob.float().mean() > 0.95 and (inside[blob] == missing).all()
     at, inside = training.wrong_places(10 * found[0, :, :, :80] - 5, target[0, :, :, :80])  # the edge alone
     assert ((at[:, 0] == 40.5) == inside).all() and ((at[:, 0] == 120.5) == ~inside).all()
+
+
+def test_further_clicks_are_off_as_a_hand_is_and_some_go_on_without_a_mask(tiny, monkeypatch):
+    meant, given, dense = [], [], []
+
+    def wrong_places(*maps, place=training.wrong_places):
+        meant.append(place(*maps))
+        return meant[-1]
+
+    def as_tokens(sam, at, inside, embed=training.as_tokens):
+        given.append(at)
+        return embed(sam, at, inside)
+
+    def decode(*read, predict=tiny.mask_decoder.predict_masks):
+        dense.append(read[-1])
+        return predict(*read)
+
+    monkeypatch.setattr(training, "wrong_places", wrong_places)
+    monkeypatch.setattr(training, "as_tokens", as_tokens)
+    interactive = training.Interactive(training.Naming(tiny, training.Pieces([training.in_pieces(5)])), 60)
+    interactive.decode = decode
+    torch.manual_seed(0)
+    with torch.no_grad():
+        interactive(torch.arange(1))
+    assert len(dense) == training.ROUNDS == 3 and len(given) == 3
+    for (at, _), clicked in zip(meant, given[1:], strict=True):
+        assert len(at) == 60 // training.FOLLOWED
+        assert 1.2 < (clicked - at).std() < 1.8 and (clicked - at).mean().abs() < 0.5
+    kept = [each[:, CHANNELS:].flatten(1).any(1) for each in dense[1:]]
+    assert torch.equal(*kept) and 0.5 < kept[0].float().mean() < 0.95
+    blank = tiny.prompt_encoder.no_mask_embed.weight[:, :, None, None].expand(-1, -1, 32, 32)
+    assert (dense[1][~kept[0], :CHANNELS] == blank).all()
 
 
 def test_every_place_has_its_name(tiny):

@@ -1,7 +1,8 @@
 """`osprey-nb eval-sam`: how good are the masks of clicks and boxes? (notebook 09)
 
 Fresh scenes of the eval split at 256 px, never trained on. A click is at the place furthest inside, as in the SAM paper, and
-further clicks at the place furthest inside the largest mistake. All figures are IoU with the drawn mask.
+further clicks at the place furthest inside the largest mistake; they are `local`: what they aren't connected with stays. All
+figures are IoU with the drawn mask.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def clicked(segmenter: SamSegmenter | ClassicSegmenter, target: np.ndarray) -> l
             missing, surplus = target & ~mask, mask & ~target
             worse = max((missing, surplus), key=lambda wrong: ndimage.distance_transform_edt(wrong).max())
             points, labels = [*points, innermost(worse)], [*labels, int(worse is missing)]
-            answer = segmenter.predict(points, labels, mask_input=logits)
+            answer = segmenter.predict(points, labels, mask_input=logits, local=logits is not None)
             mask, logits = answer.masks[-1], None if answer.logits is None else answer.logits[-1]
         values.append(iou(mask, target))
     return values

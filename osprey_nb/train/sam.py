@@ -40,6 +40,7 @@ ROUNDS = 3  # the first answer, and two clicks where it is wrong
 NAMING = 0.3  # share of the time in which the image encoder alone learns, by naming each place
 RENAMING = 0.02  # the same, of a run that goes on
 FOLLOWED = 2  # one prompt in so many goes on after the first answer
+UNSEEN = 0.25  # share of these that go on from clicks alone; they are where any of the three masks is wrong: "not this"
 HAND = 1.5  # pixels: further clicks lie as far from their place, so one on an edge is no new part
 BOXES = 0.4  # share of prompts that begin with a box
 SCENES_PER_MINUTE, MOST_SCENES = 500, 12_000  # of a core
@@ -144,15 +145,18 @@ class Interactive(nn.Module):
         loss = loss + masked(F.mse_loss(iou[:, 1:], quality, reduction="none").mean(1), ~boxed)
         loss = loss + masked((iou[:, 0] - iou_of(logits[:, 0], targets[rows, whole])) ** 2, known)
 
-        so_far = torch.where(boxed[:, None, None], logits[:, 0], logits[rows, 1 + level]).detach()
+        unseen = torch.rand(len(points), device=device) < UNSEEN
+        answered = torch.where(unseen, torch.randint_like(level, len(LEVELS)), level)
+        so_far = torch.where(boxed[:, None, None], logits[:, 0], logits[rows, 1 + answered]).detach()
         # What comes after the first answer is the same lesson again and again: a few prompts of each picture are enough for it.
         few = rows.view(-1, self.prompts)[:, : max(self.prompts // FOLLOWED, 1)].flatten()
-        so_far, target, tokens, known = so_far[few], target[few], first[few], known[few]
+        so_far, target, tokens, known, unseen = so_far[few], target[few], first[few], known[few], unseen[few, None, None, None]
         for _ in range(ROUNDS - 1):
             at, inside = wrong_places(so_far, target)
             at = at + HAND * torch.randn_like(at)
             tokens = torch.cat([tokens, as_tokens(sam, at, inside)], 1)
             dense = sam.prompt_encoder._embed_masks(so_far[:, None])
+            dense = torch.where(unseen, F.pad(blank, (0, 0, 0, 0, 0, dense.shape[1] - blank.shape[1])), dense)
             logits, iou = (each.float() for each in self.decode(embeddings, places, tokens, dense))
             loss = loss + masked(mask_loss(logits[:, 0], target), known)
             loss = loss + masked((iou[:, 0] - iou_of(logits[:, 0], target)) ** 2, known)
