@@ -24,7 +24,7 @@ from transformers import DynamicCache
 
 from .images import load_image
 from .masks import to_masks
-from .prefix import beginning_of, can_be_cut, for_rows, sharable, shared_attention
+from .prefix import beginning_of, can_be_cut, for_rows, last_place_alone, sharable, shared_attention
 from .projector import image_tokens
 from .prompt import DETAILED, MASK, POS, SHORT
 
@@ -187,7 +187,7 @@ class ImageSession:
             if len(rows) < 2 or not can_be_cut(self._cache):
                 rows = [self._text([(question, None)], 0, 0, inline=False)["input_ids"] for question in ("What?", "In")]
             self._seen = self._beginning(rows)
-            self._forward(self._spliced(self._seen[None], features), self._cache, logits_to_keep=1)
+            self._forward(self._spliced(self._seen[None], features), self._cache)
         self._features = features
 
     # --- rows --------------------------------------------------------------------------------------------------------
@@ -286,7 +286,7 @@ class ImageSession:
             return
         embed, numbers = llm.get_input_embeddings(), torch.arange(len(rows))
         for _ in range(new):
-            logits = self._forward(embeds, cache, logits_to_keep=1)[:, -1].float()
+            logits = self._forward(embeds, cache).float()
             if temperature:
                 tokens = torch.multinomial((logits / temperature).softmax(-1), 1)[:, 0]
             else:
@@ -305,8 +305,10 @@ class ImageSession:
     @torch.inference_mode()
     def _scored(self, rows: list[Tensor], masks: Tensor, new: int, labels: list[Tensor]) -> Iterator[Tensor]:
         """The log-likelihood of what has labels, of each row."""
-        embeds, cache = self._begun(rows, masks)
-        logits = self._forward(embeds, cache)
+        llm, (embeds, cache) = self.model.llm, self._begun(rows, masks)
+        kept = {} if cache is None else {"past_key_values": cache, "use_cache": True}
+        with shared_attention(llm):
+            logits = llm(inputs_embeds=embeds, **kept).logits
         after_image = len(rows[0]) - 1 - rows[0].tolist().index(self.model.config.image_token_id)
         read = min(logits.shape[1], after_image)
         labels = torch.stack(labels)[:, -read:][:, 1:].to(logits.device)
@@ -332,7 +334,7 @@ class ImageSession:
             cache = beginning_of(cache, known - 1 + model.config.num_image_tokens)
         if len(rows) > 1 and known < len(beginning):
             cache = cache if cut else copy.deepcopy(cache)
-            self._forward(self._spliced(beginning[None, known:]), cache, logits_to_keep=1)
+            self._forward(self._spliced(beginning[None, known:]), cache)
             known = len(beginning)
             if cut:
                 self._seen, self._cache = beginning, cache
@@ -348,13 +350,11 @@ class ImageSession:
         image = None if features is None else self.model.projector(image_tokens(features[2])).expand(len(ids), -1, -1)
         return self.model.splice(ids, image, pairs).embeds
 
-    def _forward(self, embeds: Tensor, cache: DynamicCache | None, **options) -> Tensor:
-        """Logits N×S×V."""
+    def _forward(self, embeds: Tensor, cache: DynamicCache) -> Tensor:
+        """Logits N×V of what comes after the last place."""
         llm = self.model.llm
-        if cache is None:
-            return llm(inputs_embeds=embeds).logits
-        with shared_attention(llm):
-            return llm(inputs_embeds=embeds, past_key_values=cache, use_cache=True, **options).logits
+        with shared_attention(llm), last_place_alone(llm, embeds.shape[1]):
+            return llm(inputs_embeds=embeds, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
 
 
 def ran_out(error: RuntimeError) -> bool:
@@ -381,5 +381,5 @@ def _check_temperature(temperature: float) -> None:
 def _alike(rows: Sequence[Tensor]) -> int:
     """How many tokens at the start are the same in all rows."""
     shortest = min(map(len, rows))
-    same = torch.stack([row[:shortest] == rows[0][:shortest] for row in rows]).all(0)
-    return int(same.cumprod(0).sum())
+    beginnings = torch.stack([row[:shortest] for row in rows])
+    return int((beginnings == beginnings[0]).all(0).cumprod(0).sum())

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
@@ -28,19 +29,30 @@ LOCK = threading.Lock()
 
 
 class SharedLayer(DynamicLayer):
-    """A layer of a cache: `first` is an ordinary one of one row that all N rows begin with; its own keys are theirs alone."""
+    """A layer of a cache: `first` is an ordinary one of one row that all N rows begin with; its own keys are theirs alone.
+
+    They lie in tensors with room for more, so that a further token moves none of those before it.
+    """
 
     def __init__(self, first: DynamicLayer):
         super().__init__()
-        self.first = first
+        self.first, self.count = first, 0
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
-        keys, values = super().update(key_states, value_states)
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
+        start, self.count = self.count, self.count + key_states.shape[2]
+        if self.count > self.keys.shape[2]:
+            room = (0, 0, 0, 2 * self.count - self.keys.shape[2])
+            self.keys, self.values = F.pad(self.keys, room), F.pad(self.values, room)
+        self.keys[:, :, start : self.count], self.values[:, :, start : self.count] = key_states, value_states
+        keys = self.keys[:, :, : self.count]
         keys.shared = self.first  # `attend` finds it there
-        return keys, values
+        return keys, self.values[:, :, : self.count]
 
     def get_seq_length(self) -> int:
-        return self.first.get_seq_length() + super().get_seq_length()
+        return self.first.get_seq_length() + self.count
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         self.keys, self.values = self.keys[beam_idx], self.values[beam_idx]
@@ -91,6 +103,24 @@ def shared_attention(llm: PreTrainedModel) -> Iterator[None]:
             yield
         finally:
             config._attn_implementation = usual
+
+
+@contextmanager
+def last_place_alone(llm: PreTrainedModel, length: int) -> Iterator[None]:
+    """Inside, the last layer's MLP reads only the last of `length` places: nobody asks what it would say of the others."""
+    mlp = getattr(getattr(llm.base_model, "layers", [None])[-1], "mlp", None)
+    if mlp is None or length == 1:
+        yield
+        return
+    handles = (
+        mlp.register_forward_pre_hook(lambda _, given: (given[0][:, -1:], *given[1:])),
+        mlp.register_forward_hook(lambda _, given, said: F.pad(said, (0, 0, length - 1, 0))),
+    )
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def can_be_cut(cache: DynamicCache) -> bool:
