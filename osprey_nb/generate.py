@@ -24,7 +24,7 @@ from transformers import DynamicCache
 
 from .images import load_image
 from .masks import to_masks
-from .prefix import beginning_of, can_be_cut, for_rows, last_place_alone, sharable, shared_attention
+from .prefix import beginning_of, can_be_cut, for_rows, sharable, shared_attention
 from .projector import image_tokens
 from .prompt import DETAILED, MASK, POS, SHORT
 
@@ -353,7 +353,7 @@ class ImageSession:
     def _forward(self, embeds: Tensor, cache: DynamicCache) -> Tensor:
         """Logits N×V of what comes after the last place."""
         llm = self.model.llm
-        with shared_attention(llm), last_place_alone(llm, embeds.shape[1]):
+        with shared_attention(llm):
             return llm(inputs_embeds=embeds, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
 
 

@@ -94,8 +94,13 @@ def sharable(llm: PreTrainedModel) -> bool:
 
 @contextmanager
 def shared_attention(llm: PreTrainedModel) -> Iterator[None]:
-    """Inside, the LLM attends through `attend`, which is sdpa for ordinary caches. One thread at a time: the way to attend is
-    set in the LLM's config, and a studio answers on a thread of its own."""
+    """Inside, an LLM that is `sharable` attends through `attend`, which is sdpa for ordinary caches; others as ever.
+
+    One thread at a time: the way to attend is set in the LLM's config, and a studio answers on a thread of its own.
+    """
+    if not sharable(llm):
+        yield
+        return
     config = llm.config
     with LOCK:
         usual, config._attn_implementation = config._attn_implementation, NAME
@@ -103,24 +108,6 @@ def shared_attention(llm: PreTrainedModel) -> Iterator[None]:
             yield
         finally:
             config._attn_implementation = usual
-
-
-@contextmanager
-def last_place_alone(llm: PreTrainedModel, length: int) -> Iterator[None]:
-    """Inside, the last layer's MLP reads only the last of `length` places: nobody asks what it would say of the others."""
-    mlp = getattr(getattr(llm.base_model, "layers", [None])[-1], "mlp", None)
-    if mlp is None or length == 1:
-        yield
-        return
-    handles = (
-        mlp.register_forward_pre_hook(lambda _, given: (given[0][:, -1:], *given[1:])),
-        mlp.register_forward_hook(lambda _, given, said: F.pad(said, (0, 0, length - 1, 0))),
-    )
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def can_be_cut(cache: DynamicCache) -> bool:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_model import FAMILIES, build
 from torch.utils.hooks import RemovableHandle
-from transformers import FalconH1Config, Lfm2Config, MambaConfig, MistralConfig
+from transformers import FalconH1Config, Gemma2Config, GptOssConfig, Lfm2Config, MambaConfig, MistralConfig
 
 from osprey_nb import Osprey
 from osprey_nb.data.scenes import make_scene
@@ -19,12 +19,20 @@ SIZES = {"vocab_size": 640, "hidden_size": 48, "intermediate_size": 64, "num_hid
          "num_key_value_heads": 2, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}  # fmt: skip
 GREEDY = {"do_sample": False, "eos_token_id": 2, "pad_token_id": 0}
 MORE = {
-    # a window shorter than what stands before a question, mixed layers, recurrent states, a cache that is not transformers' own
+    # a window shorter than what stands before a question, mixed layers, recurrent states,
+    # sinks and caps of attention, a cache that is not transformers' own
     "mistral": lambda: MistralConfig(**SIZES, sliding_window=24),
     "lfm2": lambda: Lfm2Config(**SIZES, layer_types=["conv", "full_attention"]),
     "falcon_h1": lambda: FalconH1Config(
         **SIZES, mamba_d_ssm=96, mamba_n_heads=12, mamba_d_head=8, mamba_d_state=8, mamba_chunk_size=16
     ),
+    "gemma2": lambda: Gemma2Config(
+        **SIZES, head_dim=12, sliding_window=24, attn_logit_softcapping=0.05, query_pre_attn_scalar=1
+    ),
+    "gpt_oss": lambda: GptOssConfig(
+        **SIZES, head_dim=12, sliding_window=24, num_local_experts=4, num_experts_per_tok=2,
+        layer_types=["sliding_attention", "full_attention"], rope_scaling=None,
+    ),  # fmt: skip
     "mamba": lambda: MambaConfig(
         vocab_size=640, hidden_size=48, num_hidden_layers=2, state_size=8, bos_token_id=1, eos_token_id=2, pad_token_id=0
     ),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache, Gemma3TextConfig, LlamaConfig, Qwen2Config
 
-from osprey_nb.prefix import NAME, SharedLayer, beginning_of, can_be_cut, for_rows, last_place_alone, sharable, shared_attention
+from osprey_nb.prefix import NAME, SharedLayer, beginning_of, can_be_cut, for_rows, sharable, shared_attention
 
 SIZES = {
     "vocab_size": 60, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -57,26 +57,6 @@ def test_the_beginning_of_a_cache_goes_on_by_itself():
     alone = llm(inputs_embeds=torch.cat([embeds[:, :7], embeds[:, 7:].flip(1)], 1)).logits[:, 7:]
     torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-5)
     assert all(torch.equal(layer.keys, keys) for layer, keys in zip(cache.layers, whole, strict=True))
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@torch.inference_mode()
-def test_the_last_mlp_reads_the_last_place_alone(family):
-    torch.manual_seed(0)
-    llm = AutoModelForCausalLM.from_config(FAMILIES[family]).eval()
-    read, embeds = [], torch.randn(2, 9, 48)
-    for layer in llm.base_model.layers:
-        layer.mlp.register_forward_hook(lambda _, given, said: read.append(given[0].shape[1]))
-    caches = [DynamicCache(config=llm.config) for _ in range(2)]
-    usual = llm(inputs_embeds=embeds, past_key_values=caches[0]).logits[:, -1]
-    with last_place_alone(llm, 9):
-        alone = llm(inputs_embeds=embeds, past_key_values=caches[1], logits_to_keep=1).logits[:, -1]
-    assert read == [9, 9, 9, 1]
-    torch.testing.assert_close(alone, usual, rtol=1e-4, atol=1e-5)
-    for first, second in zip(caches[0].layers, caches[1].layers, strict=True):
-        torch.testing.assert_close(first.keys, second.keys)
-    llm(inputs_embeds=embeds)
-    assert read[4:] == [9, 9]  # as before
 
 
 @torch.inference_mode()
