@@ -19,13 +19,17 @@ SIZES = {"vocab_size": 640, "hidden_size": 48, "intermediate_size": 64, "num_hid
          "num_key_value_heads": 2, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}  # fmt: skip
 GREEDY = {"do_sample": False, "eos_token_id": 2, "pad_token_id": 0}
 MORE = {
-    # a window shorter than what stands before a question, mixed layers, recurrent states,
-    # sinks and caps of attention, a cache that is not transformers' own
+    # a window shorter than what stands before a question, mixed layers, recurrent states, a cache that is not transformers' own
     "mistral": lambda: MistralConfig(**SIZES, sliding_window=24),
     "lfm2": lambda: Lfm2Config(**SIZES, layer_types=["conv", "full_attention"]),
     "falcon_h1": lambda: FalconH1Config(
         **SIZES, mamba_d_ssm=96, mamba_n_heads=12, mamba_d_head=8, mamba_d_state=8, mamba_chunk_size=16
     ),
+    "mamba": lambda: MambaConfig(
+        vocab_size=640, hidden_size=48, num_hidden_layers=2, state_size=8, bos_token_id=1, eos_token_id=2, pad_token_id=0
+    ),
+}
+OWN_ATTENTION = {  # caps of its scores, sinks
     "gemma2": lambda: Gemma2Config(
         **SIZES, head_dim=12, sliding_window=24, attn_logit_softcapping=0.05, query_pre_attn_scalar=1
     ),
@@ -33,9 +37,6 @@ MORE = {
         **SIZES, head_dim=12, sliding_window=24, num_local_experts=4, num_experts_per_tok=2,
         layer_types=["sliding_attention", "full_attention"], rope_scaling=None,
     ),  # fmt: skip
-    "mamba": lambda: MambaConfig(
-        vocab_size=640, hidden_size=48, num_hidden_layers=2, state_size=8, bos_token_id=1, eos_token_id=2, pad_token_id=0
-    ),
 }
 NEW = 10
 
@@ -92,9 +93,9 @@ def row_counts(model: Osprey) -> tuple[list[int], RemovableHandle]:
     return sizes, model.llm.register_forward_pre_hook(look, with_kwargs=True)
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *MORE])
+@pytest.mark.parametrize("family", [*FAMILIES, *MORE, *OWN_ATTENTION])
 def test_together_as_alone_for_every_family(tokenizer, family):
-    model = build(tokenizer, (FAMILIES | MORE)[family]())
+    model = build(tokenizer, (FAMILIES | MORE | OWN_ATTENTION)[family]())
     image, masks = regions_of(7, 5)
     session = model.read(image)
     expected = [unhurried(model, image, mask) for mask in masks]
