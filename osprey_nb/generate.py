@@ -12,7 +12,6 @@ may change places, because sums of another shape are rounded elsewhere.
 from __future__ import annotations
 
 import copy
-import inspect
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -24,7 +23,7 @@ from transformers import DynamicCache
 
 from .images import load_image
 from .masks import to_masks
-from .prefix import beginning_of, can_be_cut, for_rows, sharable, shared_attention
+from .prefix import Rows, beginning_of, can_be_cut, way_to_read
 from .projector import image_tokens
 from .prompt import DETAILED, MASK, POS, SHORT
 
@@ -121,10 +120,8 @@ class ImageSession:
         if len(questions) not in (1, len(regions)):
             raise ValueError(f"{len(questions)} prompts for {len(regions)} regions; give one, or one for each region.")
         rows = [self._text([(question, None)], 1, new)["input_ids"] for question in questions]
-        if len(rows) == 1:
-            rows = rows * len(regions)
         pieces = self._written(rows, regions[:, None], new, temperature, stream)
-        return self._streamed(pieces, len(rows)) if stream else self._whole(pieces, len(rows))
+        return self._streamed(pieces, len(regions)) if stream else self._whole(pieces, len(regions))
 
     def chat(
         self, masks, messages: Sequence[dict], stream: bool = False, max_new_tokens: int = 192, temperature: float = 0.0
@@ -169,26 +166,28 @@ class ImageSession:
     @property
     def features(self) -> list[Tensor]:
         """The picture's four levels, 1×C×H×W each."""
-        self.prefill()
+        self._encode()
         return self._features
 
     @torch.inference_mode()
-    def prefill(self, rows: Sequence[Tensor] = ()) -> None:
-        """Encode the picture and let the LLM read all that stands before a question. Does nothing the second time.
-
-        Where several `rows` of tokens wait for it, what these have in common is read in the same pass.
-        """
-        if self._features is not None:
+    def prefill(self) -> None:
+        """Encode the picture and let the LLM read all that stands before a question. Does nothing the second time."""
+        self._encode()
+        if self._cache is None or len(self._seen):
             return
-        model = self.model
-        features = model.encoder(model.processor.image(self.image)[None].to(model.device, model.dtype))
-        if {"past_key_values", "logits_to_keep"} <= set(inspect.signature(model.llm.forward).parameters):
-            self._cache = DynamicCache(config=model.llm.config)
-            if len(rows) < 2 or not can_be_cut(self._cache):
-                rows = [self._text([(question, None)], 0, 0, inline=False)["input_ids"] for question in ("What?", "In")]
-            self._seen = self._beginning(rows)
-            self._forward(self._spliced(self._seen[None], features), self._cache)
-        self._features = features
+        unlike = [self._text([(question, None)], 0, 0, inline=False)["input_ids"] for question in ("What?", "In")]
+        seen = self._beginning(unlike)
+        embeds = self._spliced(seen[None], self._features)
+        self.model.llm(inputs_embeds=embeds, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+        self._seen = seen
+
+    @torch.inference_mode()
+    def _encode(self) -> None:
+        if self._features is None:
+            model = self.model
+            if way_to_read(model.llm):
+                self._cache = DynamicCache(config=model.llm.config)
+            self._features = model.encoder(model.processor.image(self.image)[None].to(model.device, model.dtype))
 
     # --- rows --------------------------------------------------------------------------------------------------------
 
@@ -202,9 +201,10 @@ class ImageSession:
         return self.model.processor.text(turns, n_regions, inline, self.overview, room_for=room_for)
 
     def _written(self, rows: list[Tensor], masks: Tensor, new: int, temperature: float, stream: bool) -> Iterator[Step]:
-        """Rows of tokens and N×R×H×W masks to answers, a token of each row at a time, until all have ended."""
-        for row in {tuple(row.tolist()) for row in rows}:
-            self.model._check_counts(torch.tensor([row]), None, 1, masks[:1])
+        """N rows of tokens, or one for all, and N×R×H×W masks to answers, a token of each at a time, until all have ended."""
+        for row in rows:
+            self.model._check_counts(row[None], None, 1, masks[:1])
+        rows = rows * len(masks) if len(rows) == 1 else rows
         work = self._decoded if stream else lambda *args: list(self._decoded(*args))
 
         def written():
@@ -238,8 +238,8 @@ class ImageSession:
 
     def _in_chunks(self, work, rows: list[Tensor], masks: Tensor, new: int, *others) -> Iterator[tuple[int, tuple]]:
         """What `work` gives for so many rows at a time as memory holds, each with the number of its first row."""
-        self.prefill(rows)
-        at_once, start = self.max_regions_at_once or self._rows_that_fit(rows[0], masks, new), 0
+        self._encode()
+        at_once, start = self.max_regions_at_once or self._rows_that_fit(rows, masks, new), 0
         while start < len(rows):
             part, given = slice(start, start + at_once), False
             mine = [x[part] if isinstance(x, list) else x for x in others]
@@ -255,14 +255,14 @@ class ImageSession:
                 continue
             start += at_once
 
-    def _rows_that_fit(self, row: Tensor, masks: Tensor, new: int) -> int:
+    def _rows_that_fit(self, rows: list[Tensor], masks: Tensor, new: int) -> int:
         """How many rows half of the free memory holds: their keys and values, scores of attention, logits and masks."""
         llm = self.model.llm
         config, size = llm.config.get_text_config(), llm.dtype.itemsize
-        unread = len(row) - _alike([self._seen, row])
-        length, before = unread + new, len(row) + self.model.config.num_image_tokens
+        unread = len(rows[0]) - len(self._beginning(rows))
+        length, before = unread + new, len(rows[0]) + self.model.config.num_image_tokens
         width = config.hidden_size
-        own = length if self._cache is not None and sharable(llm) else length + before
+        own = length if way_to_read(llm) == "line" else length + before
         kept = 2 * config.num_hidden_layers * width * size * own
         scores = 3 * 4 * getattr(config, "num_attention_heads", 1) * unread * (before + new)
         a_row = kept + scores + 12 * config.vocab_size + 20 * width * length * size + 12 * masks[0].numel()
@@ -274,41 +274,43 @@ class ImageSession:
     def _decoded(self, rows: list[Tensor], masks: Tensor, new: int, temperature: float) -> Iterator[Step]:
         """The rows a token at a time. One that has ended leaves, so that the others are sooner done."""
         llm, tokenizer = self.model.llm, self.model.processor.tokenizer
-        embeds, cache = self._begun(rows, masks)
-        if cache is None:  # an LLM that remembers in a way of its own writes whole answers
+        ids, pairs = torch.stack(rows), self._pairs(masks)
+        if self._cache is None:  # an LLM that remembers in a way of its own writes whole answers
             pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
             options = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
             options |= {"max_new_tokens": new, "pad_token_id": pad, "eos_token_id": tokenizer.eos_token_id}
+            embeds = self._spliced(ids, self._features, pairs)
             seen = torch.ones_like(embeds[..., 0], dtype=torch.long)
-            ids = llm.generate(inputs_embeds=embeds, attention_mask=seen, **options)
-            for column in ids.T.tolist():
+            for column in llm.generate(inputs_embeds=embeds, attention_mask=seen, **options).T.tolist():
                 yield list(range(len(rows))), column
             return
-        embed, numbers = llm.get_input_embeddings(), torch.arange(len(rows))
-        for _ in range(new):
-            logits = self._forward(embeds, cache).float()
+        embed, end, numbers = llm.get_input_embeddings(), tokenizer.eos_token_id, list(range(len(rows)))
+        logits, side_by_side = self._begun(ids, pairs)
+        for count in range(1, new + 1):
+            logits = logits[:, -1].float()
             if temperature:
                 tokens = torch.multinomial((logits / temperature).softmax(-1), 1)[:, 0]
             else:
                 tokens = logits.argmax(-1)
             said = tokens.tolist()
-            yield numbers.tolist(), said
-            on = torch.tensor([token != tokenizer.eos_token_id for token in said])
-            if not on.any():
+            yield numbers, said
+            on = [i for i, token in enumerate(said) if token != end]
+            if count == new or not on:
                 return
-            if not on.all():
-                numbers, index = numbers[on], on.nonzero()[:, 0].to(tokens.device)
-                cache.reorder_cache(index)
+            if len(on) < len(said):
+                numbers, index = [numbers[i] for i in on], torch.tensor(on, device=tokens.device)
+                side_by_side.keep(index)
                 tokens = tokens[index]
-            embeds = embed(tokens)[:, None]
+            logits = side_by_side.read(embed(tokens)[:, None])
 
     @torch.inference_mode()
     def _scored(self, rows: list[Tensor], masks: Tensor, new: int, labels: list[Tensor]) -> Iterator[Tensor]:
         """The log-likelihood of what has labels, of each row."""
-        llm, (embeds, cache) = self.model.llm, self._begun(rows, masks)
-        kept = {} if cache is None else {"past_key_values": cache, "use_cache": True}
-        with shared_attention(llm):
-            logits = llm(inputs_embeds=embeds, **kept).logits
+        ids, pairs = torch.stack(rows), self._pairs(masks)
+        if self._cache is None:
+            logits = self.model.llm(inputs_embeds=self._spliced(ids, self._features, pairs)).logits
+        else:
+            logits, _ = self._begun(ids, pairs, last=False)
         after_image = len(rows[0]) - 1 - rows[0].tolist().index(self.model.config.image_token_id)
         read = min(logits.shape[1], after_image)
         labels = torch.stack(labels)[:, -read:][:, 1:].to(logits.device)
@@ -316,29 +318,33 @@ class ImageSession:
         given = log_likely.gather(-1, labels.clamp(min=0)[..., None])[..., 0]
         yield (given * (labels >= 0)).sum(-1).cpu()
 
-    def _begun(self, rows: list[Tensor], masks: Tensor) -> tuple[Tensor, DynamicCache | None]:
-        """N×S×D to be read, and the cache of all before it. What the rows have in common is read once, as one row, and kept:
-        the next question often begins alike."""
-        model, ids = self.model, torch.stack(rows)
-        pairs = None
-        if masks.shape[1]:
-            each = model.mask_extractor(self._features, [masks.flatten(0, 1)])
-            pairs = tuple(list(x[0].split(masks.shape[1])) for x in each)
-        if self._cache is None:
-            return self._spliced(ids, self._features, pairs), None
-        beginning, cache, cut = self._beginning(rows), self._cache, can_be_cut(self._cache)
-        known = _alike([self._seen, beginning])
+    def _pairs(self, masks: Tensor) -> tuple[list[Tensor], list[Tensor]] | None:
+        """The mask tokens and the spatial tokens of N×R×H×W masks, N lists of R."""
+        if not masks.shape[1]:
+            return None
+        each = self.model.mask_extractor(self._features, [masks.flatten(0, 1)])
+        return tuple(list(x[0].split(masks.shape[1])) for x in each)
+
+    def _begun(self, ids: Tensor, pairs, last: bool = True) -> tuple[Tensor, Rows]:
+        """N×T tokens, read: logits, and the rows to go on with. What all begin with is read once, and kept where the cache can
+        be cut: the next question often begins alike."""
+        model, cut = self.model, can_be_cut(self._cache)
+        if not cut:
+            self.prefill()
+        beginning = self._beginning(ids)
+        known, start = _alike([self._seen, beginning]), len(beginning)
         if model.config.image_token_id not in beginning[:known] or known < len(self._seen) and not cut:
-            return self._spliced(ids, self._features, pairs), DynamicCache(config=model.llm.config)
+            known, cache = 0, DynamicCache(config=model.llm.config)
+        elif cut:
+            cache = beginning_of(self._cache, known - 1 + model.config.num_image_tokens)
+        else:
+            cache = copy.deepcopy(self._cache)
+        opening = self._spliced(beginning[None, known:], None if known else self._features) if known < start else None
+        rows = Rows(model.llm, cache, len(ids), way_to_read(model.llm))
+        logits = rows.read(self._spliced(ids[:, start:], None, pairs), opening, last)
         if cut:
-            cache = beginning_of(cache, known - 1 + model.config.num_image_tokens)
-        if len(rows) > 1 and known < len(beginning):
-            cache = cache if cut else copy.deepcopy(cache)
-            self._forward(self._spliced(beginning[None, known:]), cache)
-            known = len(beginning)
-            if cut:
-                self._seen, self._cache = beginning, cache
-        return self._spliced(ids[:, known:], None, pairs), for_rows(cache, len(rows), sharable(model.llm))
+            self._seen, self._cache = beginning, cache
+        return logits, rows
 
     def _beginning(self, rows: Sequence[Tensor]) -> Tensor:
         """The tokens that all rows begin with, before the first region."""
@@ -349,12 +355,6 @@ class ImageSession:
     def _spliced(self, ids: Tensor, features: list[Tensor] | None = None, pairs=None) -> Tensor:
         image = None if features is None else self.model.projector(image_tokens(features[2])).expand(len(ids), -1, -1)
         return self.model.splice(ids, image, pairs).embeds
-
-    def _forward(self, embeds: Tensor, cache: DynamicCache) -> Tensor:
-        """Logits N×V of what comes after the last place."""
-        llm = self.model.llm
-        with shared_attention(llm):
-            return llm(inputs_embeds=embeds, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
 
 
 def ran_out(error: RuntimeError) -> bool:

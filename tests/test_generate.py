@@ -5,13 +5,26 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from test_model import FAMILIES, build
-from torch.utils.hooks import RemovableHandle
-from transformers import FalconH1Config, Gemma2Config, GptOssConfig, Lfm2Config, MambaConfig, MistralConfig
+from test_model import FAMILIES, IDS, build
+from transformers import (
+    DeepseekV3Config,
+    DiffLlamaConfig,
+    FalconH1Config,
+    Gemma2Config,
+    GPTBigCodeConfig,
+    GptOssConfig,
+    JetMoeConfig,
+    Lfm2Config,
+    MambaConfig,
+    MiniMaxConfig,
+    MistralConfig,
+    OPTConfig,
+)
 
 from osprey_nb import Osprey
 from osprey_nb.data.scenes import make_scene
 from osprey_nb.generate import ImageSession
+from osprey_nb.prefix import Rows, way_to_read
 from osprey_nb.prompt import DETAILED, SHORT
 from osprey_nb.train.language import train_tokenizer
 
@@ -38,6 +51,19 @@ OWN_ATTENTION = {  # caps of its scores, sinks
         layer_types=["sliding_attention", "full_attention"], rope_scaling=None,
     ),  # fmt: skip
 }
+LINES = {  # learned positions; one key for all heads
+    "opt": lambda: OPTConfig(**SIZES, ffn_dim=64, word_embed_proj_dim=48),
+    "gpt_bigcode": lambda: GPTBigCodeConfig(vocab_size=640, n_embd=48, n_layer=2, n_head=4, n_positions=512, **IDS),
+}
+NO_LINES = {  # keys made of what is cached, keys changed once cached, two softmaxes, a cache that no other stands in for
+    "deepseek_v3": lambda: DeepseekV3Config(
+        **SIZES | {"num_key_value_heads": 4}, q_lora_rank=16, kv_lora_rank=16, qk_rope_head_dim=8, qk_nope_head_dim=8,
+        v_head_dim=12, n_routed_experts=4, num_experts_per_tok=2, n_group=1, topk_group=1, moe_intermediate_size=32,
+    ),
+    "jetmoe": lambda: JetMoeConfig(**SIZES | {"num_attention_heads": 2}, kv_channels=12, num_local_experts=2),
+    "diffllama": lambda: DiffLlamaConfig(**SIZES),
+    "minimax": lambda: MiniMaxConfig(**SIZES, num_local_experts=4, layer_types=["linear_attention", "full_attention"]),
+}  # fmt: skip
 NEW = 10
 
 
@@ -83,21 +109,26 @@ def likelihood(model: Osprey, image, mask, answer: str) -> float:
     return likely[rows, spliced.labels[0, 1:][rows]].sum().item()
 
 
-def row_counts(model: Osprey) -> tuple[list[int], RemovableHandle]:
-    """A list that grows by the rows of each call of the LLM."""
-    sizes = []
+@pytest.fixture
+def reads(monkeypatch) -> list[tuple[int, int]]:
+    """A list that grows by the rows, and the places of what all begin with, of each reading."""
+    sizes, read = [], Rows.read
 
-    def look(_, args, kwargs):
-        sizes.append(len(kwargs["inputs_embeds"]))
+    def look(self, embeds, opening=None, last=True):
+        sizes.append((len(embeds), 0 if opening is None else opening.shape[1]))
+        return read(self, embeds, opening, last)
 
-    return sizes, model.llm.register_forward_pre_hook(look, with_kwargs=True)
+    monkeypatch.setattr(Rows, "read", look)
+    return sizes
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *MORE, *OWN_ATTENTION])
+@pytest.mark.parametrize("family", [*FAMILIES, *MORE, *OWN_ATTENTION, *LINES, *NO_LINES])
 def test_together_as_alone_for_every_family(tokenizer, family):
-    model = build(tokenizer, (FAMILIES | MORE | OWN_ATTENTION)[family]())
+    model = build(tokenizer, (FAMILIES | MORE | OWN_ATTENTION | LINES | NO_LINES)[family]())
     image, masks = regions_of(7, 5)
     session = model.read(image)
+    if family in LINES | NO_LINES:
+        assert (way_to_read(model.llm) == "line") == (family in LINES)
     expected = [unhurried(model, image, mask) for mask in masks]
     assert session.describe(masks, max_new_tokens=NEW) == expected
     assert session.describe(masks[3:4], max_new_tokens=NEW) == expected[3:4]  # and again, from what was read
@@ -157,32 +188,28 @@ def test_a_picture_is_encoded_once(tiny):
     assert len(calls) == 1
 
 
-def test_rows_that_have_ended_leave(tiny):
+def test_rows_that_have_ended_leave(tiny, reads):
     image, masks = regions_of(11, 12)
-    sizes, handle = row_counts(tiny)
-    try:
-        answers = tiny.read(image).describe(masks)
-    finally:
-        handle.remove()
+    answers = tiny.read(image).describe(masks)
     lengths = [len(tiny.processor.tokenizer(" " + text)["input_ids"]) for text in answers]
     assert len(set(lengths)) > 1
-    steps = sizes[3:]  # after the beginning of all, of all questions, and of each region
-    assert steps == sorted(steps, reverse=True) and steps[-1] < 12
+    rows = [count for count, _ in reads]
+    assert rows[:2] == [12, 12] and rows == sorted(rows, reverse=True) and rows[-1] < 12
 
 
-def test_what_questions_begin_with_is_read_once(tiny):
+def test_what_questions_begin_with_is_read_once(tiny, reads):
     image, masks = regions_of(5, 4)
     fresh = {detail: tiny.describe(image, masks, detail) for detail in ("short", "detailed")}
-    sizes, handle = row_counts(tiny)
-    try:
-        session = ImageSession(tiny, image)
-        for detail, calls in (("short", [1, 4]), ("short", [4]), ("detailed", [1, 4]), ("detailed", [4]), ("short", [1, 4])):
-            sizes.clear()
-            assert session.describe(masks, detail) == fresh[detail]
-            assert sizes[: len(calls)] == calls
-            assert session.describe(masks[2:3], "short") == fresh["short"][2:3]
-    finally:
-        handle.remove()
+    session, openings = ImageSession(tiny, image), []
+    for detail in ("short", "short", "detailed", "detailed", "short"):
+        reads.clear()
+        assert session.describe(masks, detail) == fresh[detail]
+        assert all(opening == 0 for _, opening in reads[1:])
+        openings.append(reads[0][1])
+        assert session.describe(masks[2:3], "short") == fresh["short"][2:3]
+    assert openings[0] > tiny.config.num_image_tokens
+    assert openings[1] == openings[4] == 0  # the single region's question began alike
+    assert 0 < openings[2] == openings[3] < 30
 
 
 def test_scores_are_those_of_the_whole_sequence(tiny):
@@ -210,16 +237,12 @@ def test_an_overview_of_its_own_and_a_question_that_begins_unlike_any(tiny):
     assert session.describe(masks) == tiny.describe(image, masks)
 
 
-def test_many_regions_go_in_turn(tiny):
+def test_many_regions_go_in_turn(tiny, reads):
     image, masks = regions_of(3, 7)
-    sizes, handle = row_counts(tiny)
-    try:
-        together = tiny.describe(image, masks)
-        sizes.clear()
-        assert tiny.read(image, max_regions_at_once=3).describe(masks) == together
-    finally:
-        handle.remove()
-    assert max(sizes) == 3
+    together = tiny.describe(image, masks)
+    reads.clear()
+    assert tiny.read(image, max_regions_at_once=3).describe(masks) == together
+    assert max(reads)[0] == 3
     with pytest.raises(ValueError, match="max_regions_at_once is 0"):
         tiny.read(image, max_regions_at_once=0)
 
