@@ -360,7 +360,7 @@ print("yours, the session's, and one region after the other: word for word the s
 
 # %% [markdown]
 # > **A note that changes a belief.** This isn't an approximation that is *nearly* as good. In float32 it is the
-# > same answer, token for token; tests hold that for 1 to 64 regions and for eight families of LLM. In **bf16**
+# > same answer, token for token; tests hold that for 1 to 64 regions and for sixteen families of LLM. In **bf16**
 # > (8 bits of precision) two words that are *almost equally likely* may change places, because sums of another
 # > shape are rounded elsewhere. Neither answer is then the wrong one.
 
@@ -404,8 +404,8 @@ print(f"its picture has {paper.num_image_tokens} tokens: {position * paper.num_i
 
 # %% [markdown]
 # Half a gigabyte, for one region. And our `write_together` copied it for each row: `batch_repeat_interleave`.
-# The package doesn't. All rows attend to **one** beginning and to their own few positions
-# (`osprey_nb/prefix.py`); the softmax runs over both.
+# The package doesn't. All rows attend to **one** beginning and to their own few positions; the softmax runs over
+# both.
 
 # %%
 regions, beginning_long, own_long = 64, paper.num_image_tokens + 40, 60
@@ -414,6 +414,41 @@ gigabytes = {
     "the beginning shared": (beginning_long + regions * own_long) * position / 2**30,
 }
 diagrams.bars(gigabytes, "cache of the paper's LLM, GiB; the line: a GPU of 24 GiB", "{:.1f}", most=24)
+
+# %% [markdown]
+# ### How: rows in a line
+#
+# A batch has a row for each region. How can a beginning be there only once? Put all rows into **one** row, one after
+# the other, behind the beginning! Then each place must be told two things: where it stands (every row goes on right
+# after the beginning) and whom it may see.
+#
+# > **Predict.** Row 2 stands behind row 1. What would go wrong if it saw row 1, as places usually see all before
+# > them?
+
+# %%
+each = questions.shape[1]  # places of a row
+line = torch.cat([prompt[:, :shared], questions.flatten(0, 1)[None]], 1)
+whose = torch.tensor([-1] * shared + [region for region in range(len(masks)) for _ in range(each)])  # -1: of all
+places = torch.cat([torch.arange(shared), shared + torch.arange(each).repeat(len(masks))])
+sees = (whose == whose[:, None]) | (whose == -1)
+sees &= torch.ones_like(sees).tril()  # and nobody sees what comes later
+diagrams.who_sees_whom(sees, whose)
+
+# %%
+with torch.inference_mode():
+    in_a_line = model.llm(inputs_embeds=line, position_ids=places[None], attention_mask=sees[None, None]).logits[0]
+    cache = copy.deepcopy(beginning)
+    cache.batch_repeat_interleave(len(masks))
+    side_by_side = model.llm(inputs_embeds=questions, past_key_values=cache).logits[:, -1]
+last = shared + each * torch.arange(1, len(masks) + 1) - 1  # of each row
+gap = (in_a_line[last] - side_by_side).abs().max()
+print(f"{in_a_line.shape[0]} places in one pass; logits at most {gap:.0e} from those of {len(masks)} rows side by side")
+assert gap < 1e-3
+
+# %% [markdown]
+# One pass has read the picture *and* all questions. `osprey_nb/prefix.py` does this, for each further word, too: it
+# keeps the keys of the beginning apart, so that the white part of the drawing is not even computed. Engines that
+# serve many people at once put their requests into a line in the same way.
 
 # %% [markdown]
 # ### Exercise 08.3 · The bill

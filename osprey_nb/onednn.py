@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+PRODUCT = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # x·Wᵀ + b and no function after it; not in every build of torch
 FEWEST = 1.5e6  # multiplications; with fewer, MKL has begun sooner
 
 
@@ -19,7 +20,7 @@ class ByOneDNN:
     """Inside its `with` block, the `nn.Linear` of a module multiply float32 by oneDNN where that pays, and not for training."""
 
     def __init__(self, module: nn.Module):
-        here = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        here = torch.backends.mkldnn.is_available() and PRODUCT is not None
         linears = [x for x in module.modules() if type(x) is nn.Linear and _usable(x)] if here else []
         self.forwards = [(vars(linear), partial(_linear, linear)) for linear in linears]
 
@@ -40,4 +41,4 @@ def _usable(linear: nn.Linear) -> bool:
 def _linear(linear: nn.Linear, x: Tensor) -> Tensor:
     if x.numel() * len(linear.weight) < FEWEST or torch.is_grad_enabled():
         return F.linear(x, linear.weight, linear.bias)
-    return torch.ops.mkldnn._linear_pointwise(x, linear.weight, linear.bias, "none", [], "")
+    return PRODUCT(x, linear.weight, linear.bias, "none", [], "")

@@ -65,6 +65,19 @@ def test_a_long_prompt_stays_on_the_sheet():
         assert -0.01 <= box.x0 and box.x1 <= width + 0.01 and -0.01 <= box.y0 and box.y1 <= height + 0.01
 
 
+def test_who_sees_whom_has_a_colour_for_what_all_see():
+    rows = np.array([-1, -1, 0, 0, 1])
+    sees = np.tril((rows == rows[:, None]) | (rows == -1))
+    figure = diagrams.who_sees_whom(sees, rows)
+    assert [x.get_text() for x in figure.axes[0].get_yticklabels()] == ["the beginning", "row 1", "row 2"]
+    pixels = figure.axes[0].images[0].get_array()
+    assert (pixels[4, 2] == 1).all() and (pixels[0, 1] == 1).all()  # another row, a later place
+    assert (pixels[4, 0] == pixels[3, 1]).all() and (pixels[4, 4] == pixels[3, 2]).all()
+    assert (pixels[4, 0] != pixels[4, 4]).any()
+    with pytest.raises(ValueError, match="4 places"):
+        diagrams.who_sees_whom(sees, rows[:4])
+
+
 def test_question_and_extractor():
     image, mask = np.zeros((32, 32, 3), np.uint8), np.ones((32, 32), bool)
     assert "spatial token" in words(diagrams.question(image, mask))

@@ -14,7 +14,7 @@ One colour for one thing, everywhere: image tokens blue, mask token orange, spat
 
 from .arrays import curve, heatmaps, number_grids, principal_colours, pyramid, shares
 from .codecs import outline, pointing, polygons, runs
-from .generation import bars, computed, shared_prefix, verdicts
+from .generation import bars, computed, shared_prefix, verdicts, who_sees_whom
 from .model import extractor, pipeline, question
 from .segmenting import Panel, prompted, sam_flow, scatter
 from .stages import memory_figure, stages_figure
@@ -25,5 +25,5 @@ __all__ = [
     "Panel", "bars", "batch", "computed", "curve", "extractor", "heatmaps", "instruction", "memory_figure", "number_grids",
     "outline", "pipeline", "pointing", "polygons", "principal_colours", "prompted", "pyramid", "question", "rates", "runs",
     "runs_figure", "sam_flow", "scatter", "shared_prefix", "shares", "smoothed", "stages_figure", "token_strip",
-    "training_figure", "verdicts",
+    "training_figure", "verdicts", "who_sees_whom",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -67,6 +68,35 @@ def shared_prefix(prefix: Sequence[str], rows: Sequence[Sequence[str]], count: M
         axes.plot([joint - gap, bend, bend, joint + 0.75], [middle, middle, y, y], color=SOFT, linewidth=1.2, zorder=0)
     axes.text(0.15, high - 0.22, "read once, held once", fontsize=9, color=INK)
     axes.text(joint + 0.75, high - 0.22, "a row for each region", fontsize=9, color=INK)
+    return figure
+
+
+def who_sees_whom(sees, rows: Sequence[int]) -> Figure:
+    """Attention of rows that stand in one line: a row of the drawing looks (place i), a column is seen (place j).
+
+    `sees` is T×T, true where i may look at j; `rows` says of each place whose it is, -1 for what all begin with. ValueError
+    where the two differ in length.
+    """
+    sees, rows = np.asarray(sees, dtype=bool), np.asarray(rows)
+    if sees.shape != (len(rows), len(rows)):
+        raise ValueError(f"sees is {sees.shape}, for {len(rows)} places; it must be {len(rows)}×{len(rows)}")
+    shared, own = to_rgb(COLOURS["image"]), to_rgb(COLOURS["mask"])
+    pixels = np.where(sees[..., None], np.where((rows < 0)[None, :, None], shared, own), 1.0)
+    figure = Figure(figsize=(5.6, 4.9), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(pixels, interpolation="nearest")
+    starts = np.flatnonzero(np.diff(rows, prepend=rows[0] - 1))
+    middles = (starts + np.append(starts[1:], len(rows))) / 2 - 0.5
+    names = ["the beginning" if rows[start] < 0 else f"row {rows[start] + 1}" for start in starts]
+    for start in starts[1:]:
+        axes.axhline(start - 0.5, color=PALE, linewidth=0.8)
+        axes.axvline(start - 0.5, color=PALE, linewidth=0.8)
+    axes.set_yticks(middles, names, fontsize=8, color=INK)
+    axes.set_xticks(middles, names, fontsize=8, color=INK, rotation=90)
+    axes.tick_params(length=0)
+    axes.set_title("who looks (down), who is seen (across)", fontsize=10, color=INK, loc="left")
+    for side in axes.spines.values():
+        side.set_color(PALE)
     return figure
 
 
