@@ -28,21 +28,32 @@ from osprey_nb.prompt import SHORT
 
 REGIONS = (1, 8, 32, 64)
 REPEATS = 5
-NAIVE_REPEATS = 2  # of those that take a second and more
 SOME = 4  # regions of a shape that are measured by themselves; the rest would take as long each
 WORDS = 16  # tokens of an answer of a shape
 
 
+def timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
 def seconds(work: Callable[[], object], repeats: int | None = None) -> float:
     """Median time of `work`, after one run that does not count."""
-    times = []
-    for _ in range((repeats or REPEATS) + 1):
-        start = time.perf_counter()
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
+    return statistics.median([timed(work) for _ in range((repeats or REPEATS) + 1)][1:])
+
+
+def in_turn(long: Callable[[], object], *short: Callable[[], object]) -> list[float]:
+    """Median times. The long work and, as often as there are rounds, the short ones take turns: a slow moment of the machine
+    meets all. The first round does not count."""
+    times = [[] for _ in range(len(short) + 1)]
+    for turn in range(REPEATS + 1):
+        for work, taken in zip((long, *short), times, strict=True):
+            some = [timed(work) for _ in range(1 if work is long else REPEATS)]
+            taken += some if turn else []
+    return [statistics.median(taken) for taken in times]
 
 
 def regions_of(count: int, seed: int = 7) -> tuple[np.ndarray, np.ndarray]:
@@ -81,13 +92,17 @@ def describing(model: Osprey, device: str) -> list[dict]:
         def naive(image=image, masks=masks):
             return [by_itself(model, image, mask, new) for mask in masks]
 
-        same = sum(a == b for a, b in zip(model.describe(image, masks), naive(), strict=True))
-        alone = seconds(naive, NAIVE_REPEATS if count > 8 else None)
-        together = seconds(lambda image=image, masks=masks: model.describe(image, masks))
-        later = seconds(lambda session=session, masks=masks: session.describe(masks))
+        def at_once(image=image, masks=masks):
+            return model.describe(image, masks)
+
+        def again(session=session, masks=masks):
+            return session.describe(masks)
+
+        same = sum(a == b for a, b in zip(at_once(), naive(), strict=True))
+        alone, together, later, first = in_turn(naive, at_once, again, first_piece)
         rows.append({
             "regions": count, "naive_s": round(alone, 4), "together_s": round(together, 4), "later_s": round(later, 4),
-            "first_s": round(seconds(first_piece), 4), "times_faster": round(alone / together, 2),
+            "first_s": round(first, 4), "times_faster": round(alone / together, 2),
             "later_times_faster": round(alone / later, 2), "same_answers": f"{same}/{count}",
         })  # fmt: skip
     return rows

@@ -305,7 +305,7 @@ def main() -> None:
     result = {
         "machine": machine(device),
         "describe": answers.describing(Osprey.from_pretrained("tiny"), device),
-        "shape": answers.shape("small", device, regions=32),
+        "shape": answers.shape("small", device, regions=64),
         "studio": strokes(Osprey.from_pretrained("tiny")),
         "training": training(device),
         "cached": cached_steps(device),
