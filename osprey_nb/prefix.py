@@ -196,7 +196,8 @@ def _reads_alike(llm: PreTrainedModel, way: str) -> bool:
         rows = Rows(llm, cache, 2, way)
         first = rows.read(places, opening)
         rows.keep(torch.tensor([1, 0], device=ids.device))
-        got = torch.cat([first, rows.read(step[[1, 0]])[[1, 0]]], 1).float()
+        second = rows.read(step[[1, 0]])[[1, 0]]
+        got = torch.stack([first[:, -1], second[:, -1]], 1).float()
     except Exception:  # whatever an LLM raises that can't read so
         return False
     # a right reading is 1e-6 off in float32, 0.01 in bf16, a wrong one 0.5 and more
