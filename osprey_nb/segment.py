@@ -235,11 +235,11 @@ def checked_prompt(points, labels, box, size: tuple[int, int] | None) -> tuple[n
 
 
 def distinct(found: Candidates, smallest: float = SMALLEST, duplicate: float = DUPLICATE) -> Candidates:
-    """Without masks smaller than `smallest` of the picture, those that nearly fill it, and those much like one before them."""
+    """Without masks that are empty or smaller than `smallest` of the picture, nearly fill it, or are much like one before."""
     flat = found.masks.reshape(len(found.masks), found.masks[0].size if len(found.masks) else 0)
     areas = flat.sum(1)
     kept: list[int] = []
-    for i in np.flatnonzero((areas >= smallest * flat.shape[1]) & (areas < 0.95 * flat.shape[1])):
+    for i in np.flatnonzero((areas > 0) & (areas >= smallest * flat.shape[1]) & (areas < 0.95 * flat.shape[1])):
         shared = flat[kept] @ flat[i].astype(np.float32) if kept else np.zeros(0)
         if (shared < duplicate * (areas[kept] + areas[i] - shared)).all():
             kept.append(i)

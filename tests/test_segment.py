@@ -125,6 +125,9 @@ def test_distinct_and_tree():
     found = distinct(Candidates(masks, np.arange(5.0)))
     assert found.scores.tolist() == [0, 1, 2]
     assert tree_of(found.masks) == [None, 0, 1]
+    assert distinct(Candidates(masks, np.arange(5.0)), smallest=0).scores.tolist() == [0, 1, 2, 4]
+    masks[4] = False  # as a click on bare ground may give
+    assert distinct(Candidates(masks, np.arange(5.0)), smallest=0).scores.tolist() == [0, 1, 2]
 
 
 def test_released_layouts_load_and_others_are_named(tmp_path, tiny):
