@@ -339,6 +339,8 @@ class ImageSession:
             cache = beginning_of(self._cache, known - 1 + model.config.num_image_tokens)
         else:
             cache = copy.deepcopy(self._cache)
+        if known and not cut and len(ids) == 1:
+            start = known  # nobody shares the rest, and it can't be kept
         opening = self._spliced(beginning[None, known:], None if known else self._features) if known < start else None
         rows = Rows(model.llm, cache, len(ids), way_to_read(model.llm))
         logits = rows.read(self._spliced(ids[:, start:], None, pairs), opening, last)

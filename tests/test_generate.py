@@ -1,5 +1,6 @@
 """One reading of a picture for all its regions: the same answers as one region at a time, whatever the LLM."""
 
+import copy
 import warnings
 
 import numpy as np
@@ -210,6 +211,26 @@ def test_what_questions_begin_with_is_read_once(tiny, reads):
     assert openings[0] > tiny.config.num_image_tokens
     assert openings[1] == openings[4] == 0  # the single region's question began alike
     assert 0 < openings[2] == openings[3] < 30
+
+
+def test_one_row_alone_is_read_in_one_pass_where_its_beginning_cannot_be_kept(tokenizer, reads):
+    model = build(tokenizer, MORE["mistral"]())
+    image, masks = regions_of(7, 3)
+    session = model.read(image)
+    reads.clear()
+    session.describe(masks[:1], max_new_tokens=1)
+    session.describe(masks, max_new_tokens=1)
+    assert [(rows, opening > 0) for rows, opening in reads] == [(1, False), (3, True)]
+
+
+def test_in_bf16_rows_stand_in_a_line_too(tiny):
+    half = copy.deepcopy(tiny).to(torch.bfloat16)
+    image, masks = regions_of(3, 3)
+    assert way_to_read(half.llm) == "line"
+    together = half.read(image).score(masks, ["a red car", "cat"])
+    alone = [half.read(image).score(masks[i : i + 1], ["a red car", "cat"])[0] for i in range(3)]
+    torch.testing.assert_close(together, torch.stack(alone), rtol=0.02, atol=0.1)
+    torch.testing.assert_close(together, tiny.read(image).score(masks, ["a red car", "cat"]), rtol=0.05, atol=0.5)
 
 
 def test_scores_are_those_of_the_whole_sequence(tiny):

@@ -63,6 +63,12 @@ def test_a_way_is_tried_once_and_leaves_no_trace():
     assert calls == [False] * 3
     handle.remove()
     assert llm.training and not llm.model.layers[0].training and llm.model.layers[1].training
+    short = build("llama")
+    short.model.forward = lambda **_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(torch.OutOfMemoryError):
+        way_to_read(short)
+    del short.model.forward
+    assert way_to_read(short) == "line"  # memory that ran out says nothing of the way
     lost = build("llama")
     rotary = lost.model.rotary_emb
     usual = rotary.forward
