@@ -13,8 +13,10 @@ import numpy as np
 
 from osprey_nb.data.kinds import COLOURS, HELD_OUT, KINDS, PATTERNS, SIZES
 from osprey_nb.data.phrases import (
+    OPPOSITE,
     Region,
     article,
+    direction_words,
     object_phrase,
     part_colour,
     part_list,
@@ -22,7 +24,6 @@ from osprey_nb.data.phrases import (
     pick,
     pick_regions,
     place,
-    relations_between,
     shuffled,
 )
 from osprey_nb.data.record import Record
@@ -38,13 +39,14 @@ DETAILED_QUESTIONS = {  # a question and its weight
 }
 COLOUR_QUESTIONS = ("What colour is {}?", "What color is {}?", "What is the colour of {}?")
 FREE_QUESTIONS = {  # as people type them, without the words that ask for one word
-    "kind": ("Name {}.", "{}?", "{} is what?", "What is {}?", "Which object is {}?", "What kind of object is {}?"),
-    "colour": ("What colour is {}?", "What color is {}?", "Which colour has {}?", "The colour of {}?"),
-    "pattern": ("What is the pattern of {}?", "Which pattern has {}?", "Is {} plain, striped, dotted or checked?"),
+    "kind": ("Name {}.", "{}?", "What is {}?", "Which object is {}?", "What kind of object is {}?"),
+    "colour": ("What colour is {}?", "What color is {}?", "What colour does {} have?", "The colour of {}?"),
+    "pattern": ("What is the pattern of {}?", "What pattern does {} have?", "Is {} plain, striped, dotted or checked?"),
     "size": ("How large is {}?", "What size is {}?", "Is {} small, medium or large?"),
     "place": ("Where is {}?", "Where in the picture is {}?"),
     "claim": ("Is {} {claim}?", "Would you say that {} is {claim}?"),
 }
+CLEAR = 1.25  # how far from doubt a direction is that a description chooses to tell
 PLACES = {
     "meadow": "in a meadow",
     "beach": "on a beach",
@@ -64,21 +66,20 @@ def record(scene: Scene, source: str, regions: list[Region], turns, inline: bool
 
 
 def details(scene: Scene, region: Region, rng: np.random.Generator) -> str:
-    """One to three sentences about a region, at most 60 words."""
+    """Three sentences about a region: what and where it is, its parts, and a direction to another object, if one is clear."""
     obj, part = region
-    where = f"{place(obj)} of the picture"
     if part is not None:
-        said = part_phrase(obj, part, rng)
-        return f"This is {said}. The {part.name} is {part_colour(obj, part)}. The {obj.kind} is {where}."
+        where = f"It is {place(part.mask)} of the picture."
+        return f"This is {part_phrase(obj, part, rng)}. The {part.name} is {part_colour(obj, part)}. {where}"
     words = [obj.size, *([] if obj.pattern == "plain" else [obj.pattern]), obj.colour, obj.kind]
-    sentences = [f"This is {article(' '.join(words))} {where}."]
+    sentences = [f"This is {article(' '.join(words))} {place(obj.mask)} of the picture."]
     if obj.parts:
         sentences.append(f"You can see its {part_list(scene, obj)}.")
-    near = [(said, other) for other in scene.objects for said in relations_between(scene, obj, other)]
-    if near:
+    found = [(direction_words(obj, other, CLEAR), other) for other in scene.objects]
+    if near := [(said, other) for said, other in found if said]:
         said, other = pick(rng, near)
         sentences.append(f"It is {said} {object_phrase(other)}.")
-    return " ".join(sentences[: 3 if rng.random() < 0.7 else 2])
+    return " ".join(sentences)
 
 
 def ask_each(rng: np.random.Generator, questions: dict[str, int], answers: list[str]) -> list[tuple[str, str]]:
@@ -96,7 +97,7 @@ def short_form(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record
                 (COLOUR_QUESTIONS, obj.colour),
                 (("What is the pattern of {}?", "Is {} plain, striped, dotted or checked?"), obj.pattern),
                 (("What is the size of {}?", "Is {} small, medium or large?"), obj.size),
-                (("Where is {} in the picture?",), place(obj)),
+                (("Where is {} in the picture?",), place(obj.mask)),
             )
         else:
             asked = (
@@ -111,18 +112,16 @@ def short_form(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record
 
 
 def asking(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record:
-    """Short questions in free words about one to four objects, the same object more than once, in random order.
-
-    Half of them ask for the kind: there only the number says which object is meant, and there it is learnt what a number means
-    (docs/decisions.md).
-    """
+    """Short questions in free words about one to four objects, the same object more than once, in random order."""
     objects = shuffled(rng, scene.objects)
     regions = [Region(obj) for obj in objects[: int(rng.integers(1, limit + 1))]]
     turns = []
     for i, region in [*enumerate(regions, 1)] * 2:
         obj = region.obj
-        about = "kind" if rng.random() < 0.5 else pick(rng, [*FREE_QUESTIONS][1:])
-        answer = {"kind": obj.kind, "colour": obj.colour, "pattern": obj.pattern, "size": obj.size, "place": place(obj)}
+        about = pick(rng, [*FREE_QUESTIONS])
+        answer = {
+            "kind": obj.kind, "colour": obj.colour, "pattern": obj.pattern, "size": obj.size, "place": place(obj.mask),
+        }  # fmt: skip
         claim, said = pick(rng, list(zip(_claims(scene, region, rng), ("Yes", "No"), strict=True)))
         question = pick(rng, FREE_QUESTIONS[about]).format(f"<region{i}>", claim=claim)
         turns.append((question, answer.get(about, said)))
@@ -130,44 +129,49 @@ def asking(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record:
 
 
 def conversation(scene: Scene, rng: np.random.Generator) -> Record:
-    """Two to four turns about two or three objects: what they are, where, and how they compare. None where one stands alone."""
+    """Up to eight turns about two to four objects: what and where they are, how two compare. None where one stands alone."""
     if len(scene.objects) < 2:
         return record(scene, "osprey_conversation", [], [], inline=False)
-    regions = [Region(obj) for obj in shuffled(rng, scene.objects)[: int(rng.integers(2, 4))]]
-    one, two = "<region1>", "<region2>"
-    a, b = regions[0].obj, regions[1].obj
-    both = f"{one} is {object_phrase(a, rng)} and {two} is {object_phrase(b, rng)}."
-    first = ((f"What is {one}?", f"{one} is {object_phrase(a, rng)}."), (f"What are {one} and {two}?", both))
-    colours = f"No, {one} is {a.colour} and {two} is {b.colour}."
-    kinds = f"No, {one} is {article(a.kind)} and {two} is {article(b.kind)}."
-    if a.colour == b.colour:
-        colours = f"Yes, both are {a.colour}."
-    if a.kind == b.kind:
-        kinds = f"Yes, each is {article(a.kind)}."
-    turns = [pick(rng, first)]
-    more = [
-        (f"Are {one} and {two} of the same colour?", colours),
-        (f"Are {one} and {two} of the same kind?", kinds),
-        ("Where are they?", f"They are {PLACES[scene.background]}."),
-    ]
-    if a.parts:
-        more.append((f"Which parts of {one} can be seen?", f"Its {part_list(scene, a)}."))
-    if a.size != b.size:
-        larger = one if SIZES.index(a.size) > SIZES.index(b.size) else two
-        more.append((f"Which is larger, {one} or {two}?", f"{larger} is larger."))
-    relations, back = relations_between(scene, a, b), relations_between(scene, b, a)
-    if relations:
-        said = pick(rng, relations)
-        more.append((f"Where is {one} with respect to {two}?", f"{one} is {said} {two}."))
-        asked, wrong = pick(rng, relations), pick(rng, back)
-        more.append(pick(rng, (
-            (f"Is {one} {asked} {two}?", f"Yes, {one} is {asked} {two}."),
-            (f"Is {one} {wrong} {two}?", f"No, {one} is {relations[back.index(wrong)]} {two}."),
+    regions = [Region(obj) for obj in shuffled(rng, scene.objects)[: int(rng.integers(2, 5))]]
+    named = {f"<region{i}>": region.obj for i, region in enumerate(regions, 1)}
+    pairs = [(one, other) for one in named for other in named if one != other]
+    turns = []
+    for one, other in shuffled(rng, pairs)[:2]:
+        a, b = named[one], named[other]
+        both = f"{one} is {object_phrase(a, rng)} and {other} is {object_phrase(b, rng)}."
+        turns.append(pick(rng, (
+            (f"What is {one}?", f"{one} is {object_phrase(a, rng)}."), (f"What are {one} and {other}?", both),
         )))  # fmt: skip
-    if len(regions) == 3:
-        more.append(("What is <region3>?", f"<region3> is {object_phrase(regions[2].obj, rng)}."))
-    turns += shuffled(rng, more)[: int(rng.integers(1, 4))]
-    return record(scene, "osprey_conversation", regions, turns, inline=False)
+        turns.append((f"Which parts of {one} can be seen?", f"Its {part_list(scene, a)}."))
+        if a.size != b.size:
+            larger = one if SIZES.index(a.size) > SIZES.index(b.size) else other
+            turns.append((f"Which is larger, {one} or {other}?", f"{larger} is larger."))
+    for one, other in shuffled(rng, pairs)[:3]:
+        if said := direction_words(named[one], named[other]):
+            asked = pick(rng, [said, said, *(word for word in OPPOSITE if word != said)])
+            answer = f"{'Yes' if asked == said else 'No'}, {one} is {said} {other}."
+            turns.append(pick(rng, (
+                (f"Where is {one} with respect to {other}?", f"{one} is {said} {other}."),
+                (f"Is {one} {asked} {other}?", answer),
+            )))  # fmt: skip
+    turns += [turn for about in ("colour", "kind") if (turn := _compared(named, pairs, about, rng))]
+    return record(scene, "osprey_conversation", regions, shuffled(rng, turns)[:8], inline=False)
+
+
+def _compared(named: dict, pairs: list[tuple[str, str]], about: str, rng: np.random.Generator) -> tuple[str, str] | None:
+    """Are two of the same colour, or kind? As often Yes as No: where no two are the same it is hardly ever asked."""
+    same = [(a, b) for a, b in pairs if getattr(named[a], about) == getattr(named[b], about)]
+    ask_same = bool(same) and rng.random() < 0.8
+    if not ask_same and rng.random() > {"colour": 0.4, "kind": 0.15}[about]:
+        return None
+    one, other = pick(rng, same if ask_same else [pair for pair in pairs if pair not in same] or pairs)
+    first, second = (getattr(named[x], about) for x in (one, other))
+    if about == "kind":
+        first, second = article(first), article(second)
+    question = f"Are {one} and {other} of the same {about}?"
+    if first == second:
+        return question, f"Yes, both are {first}." if about == "colour" else f"Yes, each is {first}."
+    return question, f"No, {one} is {first} and {other} is {second}."
 
 
 def detailed(scene: Scene, rng: np.random.Generator, limit: int = 3) -> Record:

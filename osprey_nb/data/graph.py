@@ -79,6 +79,19 @@ def overlap(a, b) -> int:
     return max(wide, 0) * max(high, 0)
 
 
+def direction(a: ObjectSpec, b: ObjectSpec, margin: float = 1) -> str | None:
+    """Where a is with respect to b: `left of`, `right of`, `above`, `below`, or None where none of them is clear.
+
+    Clear is a distance of more than a fifth of the canvas, at least 1.6 times the distance across; `margin` times that of both.
+    """
+    dx, dy = b.x - a.x, b.y - a.y
+    if 5 * abs(dx) > 8 * margin * abs(dy) and abs(dx) > margin * (UNIT // 5):
+        return "left of" if dx > 0 else "right of"
+    if 5 * abs(dy) > 8 * margin * abs(dx) and abs(dy) > margin * (UNIT // 5):
+        return "above" if dy > 0 else "below"
+    return None
+
+
 def _area(box) -> int:
     return (box[2] - box[0]) * (box[3] - box[1])
 

@@ -38,3 +38,11 @@ FIXED_INKS: dict[str, tuple[tuple[int, int, int], str]] = {
 }
 # one colour of every kind is never shown in training: 20 of 180 pairs, each colour two or three times
 HELD_OUT: frozenset[tuple[str, str]] = frozenset((kind, COLOURS[(4 * i + 1) % len(COLOURS)]) for i, kind in enumerate(KINDS))
+
+#: Kinds that resemble each other, for questions after what is not there that are not easy.
+LOOK_ALIKE: tuple[tuple[str, ...], ...] = (
+    ("car", "train", "bicycle", "boat", "rocket"),
+    ("cat", "bird", "fish", "snail", "butterfly"),
+    ("tree", "flower", "mushroom", "umbrella", "balloon"),
+    ("house", "mug", "lamp", "clock", "chair"),
+)

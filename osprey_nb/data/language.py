@@ -31,19 +31,17 @@ from osprey_nb.data.dialogues import (
     record,
     short_form,
 )
-from osprey_nb.data.kinds import KINDS
+from osprey_nb.data.kinds import KINDS, LOOK_ALIKE
 from osprey_nb.data.phrases import (
     PARTS,
     Region,
     article,
     listed,
-    name,
     object_phrase,
     parse_phrase,
     part_phrase,
     pick,
     pick_regions,
-    relations_between,
     shuffled,
 )
 from osprey_nb.data.record import Record
@@ -69,11 +67,13 @@ CATEGORY_QUESTIONS = {
 }
 CAPTION_QUESTIONS = (
     "Describe the image.",
+    "What do you see in this picture?",
     "Give a short description of the image.",
     "What is in this image?",
     "What does this picture show?",
     "Write a short caption for this picture.",
 )
+EXISTENCE_QUESTIONS = {"Is there {} in the image?": 2, "Is there {} in the picture?": 1, "Can you see {}?": 1}
 
 
 def describe_short(scene: Scene, rng: np.random.Generator, limit: int = 8) -> Record:
@@ -91,16 +91,13 @@ def describe_detailed(scene: Scene, rng: np.random.Generator, limit: int = 2) ->
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> Record:
-    """A question about the image and a caption of one or two sentences; no regions (LLaVA, stage 1)."""
-    named = shuffled(rng, scene.objects)[:4]
-    text = f"{listed([object_phrase(obj, rng) for obj in named])} {PLACES[scene.background]}."
+    """A caption that names all objects from left to right, and where they are; no regions (LLaVA, stage 1)."""
+    named = sorted(scene.objects, key=lambda obj: obj.spec.x)
+    text = f"{listed([object_phrase(obj) for obj in named])} {PLACES[scene.background]}."
     text = text[0].upper() + text[1:]
-    if rng.random() < 0.5 and len(named) > 1:
-        a, b = named[:2]
-        relations = relations_between(scene, a, b)
-        if relations:
-            text += f" The {name(a)} is {pick(rng, relations)} the {name(b)}."
-    return record(scene, "llava_captions", [], [(pick(rng, CAPTION_QUESTIONS), text)], inline=True)
+    where = PLACES[scene.background]
+    turns = [(pick(rng, CAPTION_QUESTIONS), text), ("Where is this?", f"{where[0].upper()}{where[1:]}.")]
+    return record(scene, "llava_captions", [], shuffled(rng, turns), inline=True)
 
 
 def instances(scene: Scene, rng: np.random.Generator, limit: int = 6) -> Record:
@@ -110,15 +107,20 @@ def instances(scene: Scene, rng: np.random.Generator, limit: int = 6) -> Record:
     return record(scene, "instances", regions, turns, inline=True)
 
 
-def existence(scene: Scene, rng: np.random.Generator) -> Record:
-    """Yes/no about the picture, one of each, without a region (the POPE protocol, paper section 5)."""
-    here = {obj.kind for obj in scene.objects}
-    asked = [
-        (pick(rng, sorted(here)), "Yes"),
-        (pick(rng, [kind for kind in KINDS if kind not in here]), "No"),
-    ]
-    turns = [(f"Is there {article(kind)} in the image? {YES_NO}", answer) for kind, answer in shuffled(rng, asked)]
-    return record(scene, "existence", [], turns, inline=True)
+def existence(scene: Scene, rng: np.random.Generator, turns: int = 4) -> Record:
+    """Yes/no about the picture, without a region (the POPE protocol, paper section 5).
+
+    As many Yes as No; every second kind that is not there resembles one that is.
+    """
+    here = sorted({obj.kind for obj in scene.objects})
+    absent = [kind for kind in KINDS if kind not in here]
+    alike = [kind for group in LOOK_ALIKE for kind in group if kind in absent and set(group) & set(here)]
+    asked = []
+    for i in range(turns):
+        known = i % 2 == 0
+        kind = pick(rng, here if known else alike if alike and rng.random() < 0.5 else absent)
+        asked.append((f"{pick(rng, EXISTENCE_QUESTIONS).format(article(kind))} {YES_NO}", "Yes" if known else "No"))
+    return record(scene, "existence", [], shuffled(rng, asked), inline=True)
 
 
 MAKERS = (

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from osprey_nb.data.drawings import SHAPES
+from osprey_nb.data.graph import direction
 from osprey_nb.data.kinds import COLOURS, FIXED_INKS, KINDS, PATTERNS
 from osprey_nb.data.scenes import Part, Scene, SceneObject
 
@@ -41,6 +42,8 @@ SEVERAL = {  # parts of which an unhidden object shows more than one
 }
 _SINGULAR = {plural: part for parts in SEVERAL.values() for part, plural in parts.items()}
 _RELATIONS = {"left of": "to the left of", "right of": "to the right of"}
+#: A direction and its opposite.
+OPPOSITE = {"to the left of": "to the right of", "to the right of": "to the left of", "above": "below", "below": "above"}
 
 
 class Region(NamedTuple):
@@ -73,20 +76,10 @@ def listed(words: list[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def name(obj: SceneObject, rng: np.random.Generator | None = None) -> str:
-    """`red bicycle`; with an rng the pattern is said when there is one, and sometimes the size."""
-    words = [obj.colour, obj.kind]
-    if rng is not None:
-        if obj.pattern != "plain":
-            words.insert(0, obj.pattern)
-        if rng.random() < 0.2:
-            words.insert(0, obj.size)
-    return " ".join(words)
-
-
 def object_phrase(obj: SceneObject, rng: np.random.Generator | None = None) -> str:
-    """A short description. Without an rng `a red bicycle`; with one also `a small striped red bicycle`."""
-    return article(name(obj, rng))
+    """A short description. Without an rng `a red bicycle`; with one its pattern is said, too: `a striped red bicycle`."""
+    patterned = rng is not None and obj.pattern != "plain"
+    return article(f"{obj.pattern + ' ' if patterned else ''}{obj.colour} {obj.kind}")
 
 
 def part_phrase(obj: SceneObject, part: Part | str, rng: np.random.Generator | None = None) -> str:
@@ -110,9 +103,10 @@ def part_colour(obj: SceneObject, part: Part) -> str:
     return FIXED_INKS[ink][1] if ink in FIXED_INKS else obj.colour
 
 
-def place(obj: SceneObject) -> str:
-    """Where the object's centre is in the picture, in nine fields: `at the top left`, `in the middle` …"""
-    column, row = ((v > 400) + (v > 624) for v in (obj.spec.x, obj.spec.y))
+def place(mask: np.ndarray) -> str:
+    """Where the middle of a mask's box is in the picture, in nine fields: `at the top left`, `in the middle` …"""
+    centres = (np.flatnonzero(mask.any(axis=axis))[[0, -1]].mean() + 0.5 for axis in (0, 1))
+    column, row = (int(v > 0.39 * side) + int(v > 0.61 * side) for v, side in zip(centres, mask.shape[::-1], strict=True))
     fields = (
         ("at the top left", "at the top", "at the top right"),
         ("on the left", "in the middle", "on the right"),
@@ -121,10 +115,10 @@ def place(obj: SceneObject) -> str:
     return fields[row][column]
 
 
-def relations_between(scene: Scene, a: SceneObject, b: SceneObject) -> list[str]:
-    """What is true of a with respect to b: `to the left of`, `in front of` …"""
-    found = (relation for i, relation, j in scene.relations if (i, j) == (a.index, b.index))
-    return [_RELATIONS.get(relation, relation) for relation in found]
+def direction_words(a: SceneObject, b: SceneObject, margin: float = 1) -> str | None:
+    """Where a is with respect to b, in one of four directions: `to the left of`, `above` …; None where none is clear."""
+    found = direction(a.spec, b.spec, margin)
+    return _RELATIONS.get(found, found)
 
 
 def parse_phrase(text: str) -> dict[str, str | None]:

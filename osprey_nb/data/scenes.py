@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from osprey_nb.data.backgrounds import BACKGROUNDS, paint
 from osprey_nb.data.drawings import SHAPES
-from osprey_nb.data.graph import UNIT, Compositions, ObjectSpec, SceneGraph, Split, compose, overlap
+from osprey_nb.data.graph import UNIT, Compositions, ObjectSpec, SceneGraph, Split, compose, direction, overlap
 from osprey_nb.data.kinds import (
     COLOUR_TONES,
     COLOURS,
@@ -113,16 +113,11 @@ class Scene:
         found = []
         for b, second in enumerate(self.graph.objects):
             for a, first in enumerate(self.graph.objects[:b]):
-                dx, dy = second.x - first.x, second.y - first.y
                 if overlap(first.box, second.box) and _occludes(self.graph, b, a, self.labels.shape):
                     found += [(a, "behind", b), (b, "in front of", a)]
-                if 5 * abs(dx) > 8 * abs(dy) and abs(dx) > UNIT // 5:
-                    pair = ("left of", "right of") if dx > 0 else ("right of", "left of")
-                elif 5 * abs(dy) > 8 * abs(dx) and abs(dy) > UNIT // 5:
-                    pair = ("above", "below") if dy > 0 else ("below", "above")
-                else:
-                    continue
-                found += [(a, pair[0], b), (b, pair[1], a)]
+                for i, j, one, other in ((a, b, first, second), (b, a, second, first)):
+                    if said := direction(one, other):
+                        found.append((i, said, j))
         return found
 
 
