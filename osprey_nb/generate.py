@@ -25,7 +25,7 @@ from .images import load_image
 from .masks import to_masks
 from .prefix import Rows, beginning_of, can_be_cut, way_to_read
 from .projector import image_tokens
-from .prompt import DETAILED, MASK, POS, SHORT
+from .prompt import DETAILED, MASK, POS, SHORT, checked_question
 
 if TYPE_CHECKING:
     from .model import Osprey
@@ -368,7 +368,7 @@ def _questions(detail: str, prompt: str | Sequence[str] | None) -> list[str]:
     if detail not in QUESTIONS:
         raise ValueError(f'detail is {detail!r}; use "short" or "detailed".')
     given = [prompt or QUESTIONS[detail]] if prompt is None or isinstance(prompt, str) else list(prompt)
-    questions = [question.replace(MASK + POS, "<region1>") for question in given]
+    questions = [checked_question(question.replace(MASK + POS, "<region1>")) for question in given]
     for question in questions:
         if question.count("<region1>") != 1:
             raise ValueError(f"The prompt must hold <region1> (or <mask><pos>) exactly once; it reads: {question!r}")

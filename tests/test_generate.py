@@ -174,6 +174,16 @@ def test_a_conversation_of_several_turns(tiny):
     assert "".join(session.chat(masks, messages[:-1], max_new_tokens=30, stream=True)).strip() == expected
 
 
+def test_regions_may_be_named_as_people_type(tiny):
+    image, masks = regions_of(3, 3)
+    session = tiny.read(image)
+    expected = session.describe(masks, prompt="What colour is <region1>?")
+    for name in ("<Region 1>", "<region01>", "<mask><pos>"):
+        assert session.describe(masks, prompt=f"What colour is {name}?") == expected
+    said = [session.chat(masks, [{"role": "user", "content": f"What is {name}?"}]) for name in ("<region2>", "<REGION 02>")]
+    assert said[0] == said[1]
+
+
 def test_a_picture_is_encoded_once(tiny):
     image, masks = regions_of(5, 4)
     calls = []
@@ -308,8 +318,13 @@ def test_when_memory_runs_out_half_as_many_are_tried(tiny, monkeypatch):
         (lambda session, mask: session.score([mask], []), "one or more answers"),
         (lambda session, mask: session.score([mask], "a cat"), "one or more answers"),
         (lambda session, mask: session.describe([mask], temperature=-1), "temperature is -1"),
-        (lambda session, mask: session.describe([mask], prompt="What? <mask>"), "exactly once"),
-        (lambda session, mask: session.describe([mask], prompt="<region1> and <mask>?"), "placeholders"),
+        (lambda session, mask: session.describe([mask], prompt="What? <mask>"), "holds <mask>. Write <region1>"),
+        (lambda session, mask: session.describe([mask], prompt="<mask><pos> and <region1>?"), "exactly once"),
+        (lambda session, mask: session.describe([mask], prompt="<region1> on <image>?"), "holds <image>"),
+        (lambda session, mask: session.describe([mask], prompt="What is <Region X>?"), "^<Region X> names no region"),
+        (lambda session, mask: session.score([mask], ["a cat"], prompt="What is <region0>?"), "^<region0> names no region"),
+        (lambda session, mask: session.chat([mask], [{"role": "user", "content": "<region>?"}]), "^<region> names no region"),
+        (lambda session, mask: session.chat([mask], [{"role": "user", "content": "What is <mask><pos>?"}]), "holds <mask>"),
         (lambda session, mask: session.chat([mask], [{"role": "user", "content": "<region2>?"}]), "1 regions were given"),
     ],
 )
