@@ -25,7 +25,7 @@ FORMS = (
 MOST_PIXELS = 178_956_970  # more PIL refuses to open, if it is not told otherwise
 
 
-def to_masks(masks, size: tuple[int, int]) -> np.ndarray:
+def to_masks(masks, size: tuple[int, int], may_be_none: bool = False) -> np.ndarray:
     """R×H×W bool, one mask a region, in the order given. `size` is the image's (H, W).
 
     `masks` is a list of regions, each in any of these forms (they may be mixed), or just one region:
@@ -36,13 +36,14 @@ def to_masks(masks, size: tuple[int, int]) -> np.ndarray:
     - a COCO RLE dict, compressed or not; or a whole COCO annotation with its `segmentation`
     - a box: four numbers (x0, y0, x1, y1), its corners
 
+    With `may_be_none`, None or an empty list gives 0×H×W.
     Raises TypeError or ValueError, which name the region, for an empty mask, another size, dtype or values,
     NaN, a box or a polygon that leaves the image or is no box or polygon, a list that may be a mask or boxes or a polygon,
     and for no region at all.
     """
     height, width = _fits(size, "the image")
     regions = _split(masks, (height, width))
-    if len(regions) == 0:
+    if len(regions) == 0 and not may_be_none:
         raise ValueError(f"got no masks; point at one region at least, with {FORMS}")
     out = np.zeros((len(regions), height, width), dtype=bool)
     for index, region in enumerate(regions):

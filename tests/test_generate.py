@@ -66,6 +66,7 @@ NO_LINES = {  # keys made of what is cached, keys changed once cached, two softm
     "minimax": lambda: MiniMaxConfig(**SIZES, num_local_experts=4, layer_types=["linear_attention", "full_attention"]),
 }  # fmt: skip
 NEW = 10
+NO_REGION = "No region was given. Give one at least, or ask about the whole picture with chat"
 
 
 @pytest.fixture(scope="module")
@@ -313,7 +314,11 @@ def test_when_memory_runs_out_half_as_many_are_tried(tiny, monkeypatch):
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda session, mask: session.describe([]), "got no masks"),
+        (lambda session, mask: session.describe([]), NO_REGION),
+        (lambda session, mask: session.describe(None), NO_REGION),
+        (lambda session, mask: session.describe(mask[None][:0]), NO_REGION),
+        (lambda session, mask: session.score(None, ["a cat"]), NO_REGION),
+        (lambda session, mask: session.chat([], [{"role": "user", "content": "<region1>?"}]), "but 0 regions were given"),
         (lambda session, mask: session.describe([(500, 500, 600, 600)]), "box"),
         (lambda session, mask: session.score([mask], []), "one or more answers"),
         (lambda session, mask: session.score([mask], "a cat"), "one or more answers"),

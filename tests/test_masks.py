@@ -190,6 +190,7 @@ def test_refusals_name_the_region_and_what_to_do(region, error, words):
 def test_no_masks_at_all(nothing):
     with pytest.raises(ValueError, match="no masks; point at one region"):
         to_masks(nothing, SIZE)
+    assert to_masks(nothing, SIZE, may_be_none=True).shape == (0, *SIZE)
 
 
 def test_containers_that_hold_no_regions():

@@ -247,7 +247,10 @@ def test_without_a_tokenizer(model, scene):
 
 def test_chat_without_masks_is_about_the_whole_picture(model, scene):
     messages = [{"role": "user", "content": "Describe the image."}]
-    assert isinstance(model.chat(scene.image, None, messages, max_new_tokens=4), str)
+    said = model.chat(scene.image, None, messages, max_new_tokens=4)
+    for nothing in ([], (), np.zeros((0, 5, 5), bool)):
+        assert model.chat(scene.image, nothing, messages, max_new_tokens=4) == said
+        assert len(model.processor(scene.image, nothing, [("Describe the image.", None)])["masks"][0]) == 0
     with pytest.raises(ValueError, match="names <region1>, but 0 regions"):
         model.chat(scene.image, None, [{"role": "user", "content": "What is <region1>?"}])
 
