@@ -260,6 +260,15 @@ def test_from_pretrained_names_an_empty_folder(tmp_path):
         Osprey.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["small", "paper"])
+def test_a_preset_has_no_weights(model, name, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=rf"'{name}' is a preset.*preset\('{name}'\).*assemble.*osprey-7b.*load_published"):
+        Osprey.from_pretrained(name)
+    model.save_pretrained(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert Osprey.from_pretrained(name).config.text_config.hidden_size == 48
+
+
 def test_no_encoder_as_llm():
     from transformers import CLIPVisionConfig
 
