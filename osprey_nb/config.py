@@ -36,7 +36,8 @@ class OspreyVisionConfig(PreTrainedConfig):
 
 
 class OspreyExtractorConfig(PreTrainedConfig):
-    """Mask-aware visual extractor. `resize="threshold"` is the published mask resize, `"soft"` the area-weighted one."""
+    """Mask-aware visual extractor. `resize="threshold"` is the published mask resize, `"soft"` the area-weighted one, which
+    loses no edge between sampling points; it then holds for the spatial token's outline as well."""
 
     model_type = "osprey_extractor"
     base_config_key = "extractor_config"

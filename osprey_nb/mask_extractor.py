@@ -94,8 +94,10 @@ class MaskExtractor(nn.Module):
         return self.feat_linear(sum(linear(x) for linear, x in zip(linears, pooled, strict=True)))
 
     def outline(self, masks: Float[Tensor, "R h w"]) -> Float[Tensor, "R P"]:
-        """The mask itself at P×P, not thresholded."""
+        """The mask itself at P×P, not thresholded: bilinear as published, or with `resize="soft"` the share of each cell."""
         size = (self.config.spatial_size, self.config.spatial_size)
+        if self.config.resize == "soft":
+            return F.adaptive_avg_pool2d(masks[:, None], size).flatten(1)
         return F.interpolate(masks[:, None], size, mode="bilinear", align_corners=False).flatten(1)
 
     def forward(

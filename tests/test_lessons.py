@@ -11,7 +11,17 @@ from osprey_nb.data.scenes import make_scene
 from osprey_nb.processor import OspreyProcessor
 from osprey_nb.train.cells import LEAST, cell_owners
 from osprey_nb.train.language import train_tokenizer
-from osprey_nb.train.lessons import FEW_CELLS, LEAST_STEPS, LONGEST, REACH, SKILLS, Lessons, few_cells, lesson_batches
+from osprey_nb.train.lessons import (
+    FEW_CELLS,
+    LEAST_STEPS,
+    LONGEST,
+    REACH,
+    SKILLS,
+    Batch,
+    Lessons,
+    few_cells,
+    lesson_batches,
+)
 from osprey_nb.train.stand_ins import StandIns, Sums, box_centre, joined, region_words
 
 
@@ -33,8 +43,9 @@ def model(scenes):
 def batch(scenes, model):
     """One lesson of every skill."""
     found = {}
-    for lessons in lesson_batches(scenes, model.processor, 0, size=3):
-        found |= {lesson.skill: lesson for lesson in lessons}
+    for made in lesson_batches(scenes, model.processor, 0, size=3):
+        assert len(made) == 3 * len(made.lessons)
+        found |= {lesson.skill: lesson for lesson in made.lessons}
         if found.keys() == SKILLS.keys():
             return list(found.values())
 
@@ -62,15 +73,15 @@ def test_a_lesson_begins_as_words_that_matter_and_ends_as_the_whole_prompt(model
 def test_a_skill_grows_when_its_words_are_right_and_only_then(model, batch):
     lessons = Lessons(model)
     for _ in range(40):
-        lessons._grow(0, torch.tensor(0.5))
+        lessons._grow(0, torch.tensor([0.0, 1.0]))
     assert lessons.level.tolist() == [0] * len(SKILLS)
     steps = 0
     while lessons.level[0] == 0:
-        lessons._grow(0, torch.tensor(1.0))
+        lessons._grow(0, torch.tensor([1.0]))
         steps += 1
     assert LEAST_STEPS <= steps < 40 and lessons.level.sum() == 1 and lessons.right[0] == 0
     for _ in range(1000):
-        lessons._grow(0, torch.tensor(1.0))
+        lessons._grow(0, torch.tensor([1.0]))
     assert lessons.level[0] == len(REACH) - 1
     again = Lessons(model)
     again.load_state_dict(lessons.state_dict())
@@ -84,7 +95,7 @@ def test_at_the_last_level_the_loss_is_that_of_the_whole_prompt(model, batch):
     lesson.lower, sample = None, lesson.samples[0]
     lesson.samples = [sample]
     torch.manual_seed(0)
-    loss = lessons([lesson])
+    loss = lessons(Batch([lesson]))
     sums, embed, config = lessons.sums, model.get_input_embeddings().weight, model.config
     ids, labels = lessons._thinned(sample, None, True)
     count = int((ids == config.mask_token_id).sum())
@@ -162,7 +173,7 @@ def test_the_loss_depends_on_each_kind_of_token(model, batch):
 
     def loss():
         torch.manual_seed(0)
-        return float(lessons([lesson]))
+        return float(lessons(Batch([lesson])).detach())
 
     plain = loss()
     for key in ("cells", "regions", "places"):

@@ -208,7 +208,7 @@ def test_a_step_has_the_same_batch_wherever_one_starts(run, scenes):
 def test_a_step_has_the_same_lessons_wherever_one_starts(run, scenes):
     def steps(start):
         batches = itertools.islice(lesson_batches(scenes, run[0].processor, 4, start=start, size=2), 3)
-        return [[(x.skill, x.lower, [sample.ids.tolist() for sample in x.samples]) for x in lessons] for lessons in batches]
+        return [[(x.skill, x.lower, [one.ids.tolist() for one in x.samples]) for x in batch.lessons] for batch in batches]
 
     whole = steps(0)
     assert steps(2)[0] == whole[2] != whole[1]

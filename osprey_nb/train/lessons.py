@@ -94,8 +94,18 @@ class Lesson:
     samples: list[Sample]
 
 
+@dataclass
+class Batch:
+    """The lessons of one step; as long as they have samples."""
+
+    lessons: list[Lesson]
+
+    def __len__(self) -> int:
+        return sum(len(lesson.samples) for lesson in self.lessons)
+
+
 class Lessons(nn.Module):
-    """What `fit` minimises in this stage: a batch is a list of lessons, the loss is their mean. Levels rise on the way."""
+    """What `fit` minimises in this stage: the mean loss of a batch's lessons. Their levels rise on the way."""
 
     def __init__(self, model: Osprey):
         super().__init__()
@@ -106,10 +116,10 @@ class Lessons(nn.Module):
         numbers = [tokenizer(f"region{n}", add_special_tokens=False)["input_ids"][-1] for n in range(1, 10)]
         facts = _tokens(tokenizer, FACTS, vocabulary).index_fill(0, torch.tensor(numbers), True)
         self.register_buffer("facts", facts, persistent=False)
-        self.register_buffer("matters", facts | _tokens(tokenizer, ASKED, vocabulary), persistent=False)
+        self.matters = facts | _tokens(tokenizer, ASKED, vocabulary)  # samples are thinned on the CPU
 
-    def forward(self, batch: list[Lesson]) -> Tensor:
-        return sum(self._loss(lesson) for lesson in batch) / len(batch)
+    def forward(self, batch: Batch) -> Tensor:
+        return sum(self._loss(lesson) for lesson in batch.lessons) / len(batch.lessons)
 
     def _loss(self, lesson: Lesson) -> Tensor:
         number, device = list(SKILLS).index(lesson.skill), self.model.device
@@ -134,14 +144,14 @@ class Lessons(nn.Module):
         logits = self.model.llm.get_output_embeddings()(hidden[:, :-1][answered]).float()
         said = spliced.labels[:, 1:][answered]
         if lesson.lower is None:
-            self._grow(number, (logits.argmax(-1) == said)[self.facts[said]].float().mean())
+            self._grow(number, (logits.argmax(-1) == said)[self.facts[said]].float())
         return F.cross_entropy(logits, said)
 
     @torch.no_grad()
     def _grow(self, number: int, right: Tensor) -> None:
-        """A skill whose words are right goes up a level."""
+        """A skill whose words are right goes up a level; `right` holds a number for each word that counts."""
         self.steps[number] += 1
-        self.right[number] += (1 - REMEMBERED) * (right - self.right[number])
+        self.right[number] += (1 - REMEMBERED) * (right.mean() - self.right[number])
         passed = self.right[number] > list(SKILLS.values())[number].passed
         if self.steps[number] >= LEAST_STEPS and passed and self.level[number] < len(REACH) - 1:
             self.level[number] += 1
@@ -169,7 +179,7 @@ class Lessons(nn.Module):
 
 def lesson_batches(
     scenes: list[Scene], processor: OspreyProcessor, seed: int, start: int = 0, lane: int = 0, lanes: int = 1, size: int = ROWS
-) -> Iterator[list[Lesson]]:
+) -> Iterator[Batch]:
     """Endless batches of `SKILLS_A_STEP` lessons of `size` samples each, made ahead, from step `start` on."""
     stand_ins, weights = StandIns(processor), np.array([skill.weight for skill in SKILLS.values()])
 
@@ -189,10 +199,10 @@ def lesson_batches(
         regions, places = stand_ins.regions(scene, [record.regions[i] for i in text["order"]])
         return Sample(record.id, text["input_ids"], text["labels"], cells, few, regions, places)
 
-    def step(number: int) -> list[list[Lesson]]:
+    def step(number: int) -> list[Batch]:
         rng = np.random.default_rng([seed, lanes * number + lane])
         chosen = rng.choice(list(SKILLS), SKILLS_A_STEP, replace=False, p=weights / weights.sum())
-        return [[lesson(str(skill), rng) for skill in chosen]]
+        return [Batch([lesson(str(skill), rng) for skill in chosen])]
 
     return ahead(step, start)
 

@@ -43,7 +43,7 @@ from .world import render_scenes
 
 RECIPE_MINUTES = 25
 SCENES_PER_MINUTE, MOST_SCENES = 240, 24_000  # of a core; drawing them takes a tenth of the time
-BRIDGE_SCENES = 1500
+BRIDGE_SCENES = 3000
 FAMILIAR_SCENES = 2000  # enough for what pictures have in common
 LESSONS_RATE = 2e-3
 WORD_STD = 0.1  # at 0.02 the sum of words at a region drowns in what the layers add, and the LM takes far longer to find it
