@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,17 +39,12 @@ class Prompt:
 @torch.inference_mode()
 def look(model: Osprey, asked: Sequence[Question]) -> list[Prompt]:
     """The prompts of questions. A picture is read once for all that stand next to each other; so is each of its masks."""
-    prompts: list[Prompt] = []
-    start = 0
-    while start < len(asked):
-        image = asked[start].image
-        mine = [question for question in asked[start:] if question.image is image]
-        prompts += _of_picture(model, image, mine)
-        start += len(mine)
-    return prompts
+    pictures = itertools.groupby(asked, key=lambda question: id(question.image))
+    return [prompt for _, mine in pictures for prompt in _of_picture(model, list(mine))]
 
 
-def _of_picture(model: Osprey, image: np.ndarray, asked: list[Question]) -> list[Prompt]:
+def _of_picture(model: Osprey, asked: list[Question]) -> list[Prompt]:
+    image = asked[0].image
     number_of: dict[bytes, int] = {}
     masks: list[np.ndarray] = []
     numbers = []

@@ -13,52 +13,16 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..data.dialogues import (
-    COLOUR_QUESTIONS,
-    DETAILED_QUESTIONS,
-    FREE_QUESTIONS,
-    OBJECT_QUESTIONS,
-    ONE_WORD,
-    PART_QUESTIONS,
-    PIECE_QUESTIONS,
-    PLACES,
-    YES_NO,
-)
+from ..data.dialogues import PLACES
 from ..data.kinds import COLOURS, KINDS, PATTERNS, SIZES
-from ..data.language import CAPTION_QUESTIONS, CATEGORY_QUESTIONS, EXISTENCE_QUESTIONS, SHORT_QUESTIONS
-from ..data.phrases import FIELDS, OPPOSITE, PARTS, Region, direction_words, part_colour, part_list, place, singular
+from ..data.phrases import FIELDS, PARTS, Region, direction_words, part_colour, part_list, place, singular
 from ..data.scenes import Scene, SceneObject
 from ..prompt import plain_regions
+from .wordings import DIRECTION, matched
 
-DIRECTION = f"({'|'.join(OPPOSITE)})"
 FIELD = f"({'|'.join(word for row in FIELDS for word in row)})"
 GROUND = f"({'|'.join(PLACES.values())})"
 VOCABULARY = {"kind": set(KINDS), "colour": set(COLOURS), "pattern": set(PATTERNS), "size": set(SIZES), "part": set(PARTS)}
-WHAT = "What is {}?"  # asked for a phrase and for a category alike
-#: The questions that training asks, by topic. The first that fits counts.
-WORDINGS: dict[str, tuple[str, ...]] = {
-    "caption": CAPTION_QUESTIONS,
-    "background": ("Where is this?",),
-    "existence": tuple(EXISTENCE_QUESTIONS),
-    "detailed": tuple(DETAILED_QUESTIONS),
-    "short": tuple(question for question in SHORT_QUESTIONS if question != WHAT),
-    "what": (WHAT,),
-    "kind": (*CATEGORY_QUESTIONS, *FREE_QUESTIONS["kind"], *OBJECT_QUESTIONS["kind"], *PIECE_QUESTIONS),
-    "colour": (*COLOUR_QUESTIONS, *FREE_QUESTIONS["colour"]),
-    "pattern": (*FREE_QUESTIONS["pattern"], *OBJECT_QUESTIONS["pattern"]),
-    "size": (*FREE_QUESTIONS["size"], *OBJECT_QUESTIONS["size"]),
-    "place": (*FREE_QUESTIONS["place"], *OBJECT_QUESTIONS["place"]),
-    "part": PART_QUESTIONS["part"],
-    "owner": PART_QUESTIONS["owner"],
-    "owner's colour": PART_QUESTIONS["owner's colour"],
-    "named": ("What are {} and {}?",),
-    "parts": ("Which parts of {} can be seen?",),
-    "larger": ("Which is larger, {} or {}?",),
-    "relation": ("Where is {} with respect to {}?",),
-    "relation?": ("Is {} {direction} {}?",),
-    "same": ("Are {} and {} of the same {attribute}?",),
-    "yes or no": FREE_QUESTIONS["claim"],
-}
 
 
 @dataclass(frozen=True)
@@ -78,17 +42,12 @@ class Context(NamedTuple):
     words: dict[str, str]
 
 
-def topic_of(question: str) -> str:
-    """The topic of a question in the wordings of training. Raises ValueError for any other question."""
-    return _matched(question)[0]
-
-
 def read(question: str, answer: str, scene: Scene, regions: list[Region]) -> list[Claim]:
     """Every claim of an answer: one at least. `regions` are those of the prompt, `<region1>` first.
 
     `scene` is where other objects and the background are looked up. Raises ValueError for a question that training doesn't ask.
     """
-    topic, words = _matched(question)
+    topic, words = matched(question)
     numbers = [int(number) for number in re.findall(r"region(\d+)", plain_regions(question))]
     asked = Context(scene, [regions[number - 1] for number in numbers], numbers, words)
     return READERS[topic](plain_regions(answer).strip(), asked)
@@ -315,19 +274,6 @@ def _bare(text: str) -> str:
     return re.sub(r"^(an?|the) ", "", text.strip().removesuffix(".").lower())
 
 
-def _pattern(wording: str) -> re.Pattern:
-    """Matches a wording with any region, or any words, in its places; what is asked of the form of the answer may follow."""
-    places = {r"\{\}": r"region\d+", r"\{direction\}": f"(?P<direction>{DIRECTION})", r"\{claim\}": "(?P<claim>.+)"}
-    places |= {r"\{attribute\}": r"(?P<attribute>colour|kind)", r"\{kind\}": r"\w+"}
-    if wording in EXISTENCE_QUESTIONS:
-        places = {r"\{\}": r"(?P<kind>an? \w+)"}
-    text = re.escape(wording)
-    for name, form in places.items():
-        text = text.replace(name, form)
-    return re.compile(f"{text}(?: {re.escape(ONE_WORD)}| {re.escape(YES_NO)})?")
-
-
-PATTERNS_OF = [(topic, _pattern(wording)) for topic, wordings in WORDINGS.items() for wording in wordings]
 READERS = {
     "caption": _caption, "background": _background, "existence": _existence,
     "detailed": _detailed, "short": _short, "what": _what, "kind": _kind,
@@ -341,11 +287,3 @@ READERS = {
     "named": _named_regions, "parts": _parts, "larger": _larger, "relation": _relation, "relation?": _is_relation,
     "same": _same, "yes or no": _yes_or_no,
 }  # fmt: skip
-
-
-def _matched(question: str) -> tuple[str, dict[str, str]]:
-    question = plain_regions(question)
-    for topic, pattern in PATTERNS_OF:
-        if found := pattern.fullmatch(question):
-            return topic, found.groupdict()
-    raise ValueError(f"{question!r} is no question that training asks; its claims can't be read.")

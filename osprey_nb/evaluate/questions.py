@@ -31,9 +31,9 @@ from ..data.language import EXISTENCE_QUESTIONS, SHORT_QUESTION, SHORT_QUESTIONS
 from ..data.phrases import Region, article, part_colour, pick, pick_regions, shuffled
 from ..data.record import Record
 from ..data.scenes import Scene, compose, make_scene
-from .claims import topic_of
 from .hand_drawn import SIDE as HAND_DRAWN_SIDE
 from .hand_drawn import hand_drawn
+from .wordings import topic_of
 
 SIDE = 128
 MOST_REGIONS = 4
@@ -45,7 +45,7 @@ ABSENT = ("at random", "frequent", "look alike")
 class Question:
     """A question, what training would answer, and what a model is shown: an image and the masks of `<region1>`, `<region2>` …
 
-    `about` tells questions apart that are asked alike: "held-out", the name of a hand-drawn form, how an absent kind was chosen.
+    `about` tells apart what is asked alike: "held-out", the name of a hand-drawn form, how an absent kind was chosen.
     """
 
     text: str
@@ -160,10 +160,12 @@ def existence(scene: Scene, rng: np.random.Generator) -> list[Question]:
     present = shuffled(rng, sorted(here)) * 3
     asked = [(present[i], "Yes", "present") for i in range(len(ABSENT))]
     asked += [(pick(rng, absent[how]), "No", how) for how in ABSENT]
-    return [
-        ask(scene, f"{pick(rng, EXISTENCE_QUESTIONS).format(article(kind))} {YES_NO}", truth, inline=True, about=about)
-        for kind, truth, about in asked
-    ]
+    return [ask(scene, is_there(kind, rng), truth, inline=True, about=about) for kind, truth, about in asked]
+
+
+def is_there(kind: str, rng: np.random.Generator) -> str:
+    """A question after a kind."""
+    return f"{pick(rng, EXISTENCE_QUESTIONS).format(article(kind))} {YES_NO}"
 
 
 @cache

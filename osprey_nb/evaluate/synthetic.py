@@ -22,10 +22,11 @@ from ..data.phrases import parse_phrase
 from ..model import Osprey
 from ..prompt import plain_regions
 from .answers import answers, look
-from .claims import read, says_yes, topic_of
+from .claims import read, says_yes
 from .metrics import interval
 from .questions import Question, questions
 from .rows import ATTRIBUTES, CELLS, DRAWN, ROWS, WORST, YES, reached
+from .wordings import topic_of
 
 SCENES_AT_ONCE = 20
 GUESSED = 60  # scenes that the guesser's best answers are found in
@@ -107,7 +108,7 @@ def judged(question: Question, answer: str) -> list[tuple[str, bool]]:
         claims += [(f"{name} told", name in right) for name in ("detailed: parts", "detailed: relation") if name in true]
     if part and "short part: part" in right:
         claims.append(("short part: both", right["short part: part"] and right["short part: kind"]))
-    if obj and obj.pattern != "plain":
+    if len(question.regions) == 1 and obj.pattern != "plain":
         claims += [(f"{name}, patterned", value) for name, value in claims if name.endswith("pattern")]
     return claims
 
@@ -130,12 +131,12 @@ def guesser(asked: list[Question]) -> dict[str, tuple[int, int]]:
         alike[topic_of(question.text), question.about if question.about == "held-out" else "", is_part].append(question)
     best: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
     for some in alike.values():
-        frequent = Counter(_as_form(question) for question in some).most_common(GUESSES)
+        frequent = Counter(as_form(question) for question in some).most_common(GUESSES)
         tried: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for form, _ in frequent:
             results = defaultdict(list)
             for question in some:
-                for figure, right in judged(question, _fill(form, question)):
+                for figure, right in judged(question, fill(form, question)):
                     results[figure].append(right)
             for figure, values in results.items():
                 tried[figure].append((sum(values), len(values)))
@@ -149,11 +150,11 @@ def _numbers(question: Question) -> list[str]:
     return re.findall(r"region(\d+)", plain_regions(question.text))
 
 
-def _as_form(question: Question) -> str:
+def as_form(question: Question) -> str:
     """The true answer with places for the numbers of regions: `{0} is larger.`"""
     numbers = _numbers(question)
     return re.sub(r"region(\d+)", lambda found: f"{{{numbers.index(found[1])}}}", plain_regions(question.truth))
 
 
-def _fill(form: str, question: Question) -> str:
+def fill(form: str, question: Question) -> str:
     return form.format(*(f"region{number}" for number in _numbers(question)))
