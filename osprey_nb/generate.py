@@ -25,7 +25,7 @@ from .images import load_image
 from .masks import to_masks
 from .prefix import Rows, beginning_of, can_be_cut, way_to_read
 from .projector import image_tokens
-from .prompt import DETAILED, MASK, POS, SHORT
+from .prompt import DETAILED, MASK, POS, SHORT, checked_question
 
 if TYPE_CHECKING:
     from .model import Osprey
@@ -111,10 +111,10 @@ class ImageSession:
         `masks`: whatever `masks.to_masks` takes (arrays, PNG, polygon, RLE, box). `prompt` replaces the question, one for all
         regions or one for each; it must hold `<region1>` (or `<mask><pos>`) once. With `stream=True` an iterator of (region
         index, piece of text), all regions as they are written. `temperature=0` is greedy: the same answer every time (the
-        published demo samples at 0.2).
+        published demo samples at 0.2). Raises ValueError for no region at all: `chat` is for the whole picture.
         """
         questions = _questions(detail, prompt)
-        regions = self._regions(masks)
+        regions = self._some_regions(masks)
         new = max_new_tokens or NEW_TOKENS[detail]
         _check_temperature(temperature)
         if len(questions) not in (1, len(regions)):
@@ -129,8 +129,8 @@ class ImageSession:
         """Answer the last message of a conversation about one or several regions.
 
         `messages`: `[{"role": "user", "content": "What is <region1>?"}, {"role": "assistant", …}, …]`, user and assistant in
-        turn, the user last. `<regionN>` counts from 1; `masks=None` asks about the whole picture. With `stream=True` an
-        iterator of pieces of text.
+        turn, the user last. `<regionN>` counts from 1; `masks=None`, or an empty list, asks about the whole picture. With
+        `stream=True` an iterator of pieces of text.
         """
         roles = [message.get("role") for message in messages]
         if not roles or roles != ["user", "assistant"] * (len(roles) // 2) + ["user"]:
@@ -150,7 +150,7 @@ class ImageSession:
         of tokens to compare answers of different length.
         """
         (question,) = _questions(detail, prompt)
-        regions = self._regions(masks)
+        regions = self._some_regions(masks)
         if isinstance(candidates, str) or not candidates or not all(isinstance(x, str) and x.strip() for x in candidates):
             raise ValueError(f"candidates are {candidates!r}; give a list of one or more answers that are not empty.")
         texts = [self._text([(question, answer)], 1, 0) for answer in candidates]
@@ -192,10 +192,13 @@ class ImageSession:
     # --- rows --------------------------------------------------------------------------------------------------------
 
     def _regions(self, masks) -> Tensor:
-        height, width = self.image.height, self.image.width
-        if masks is None:
-            return torch.zeros(0, height, width, dtype=torch.bool)
-        return torch.from_numpy(to_masks(masks, size=(height, width)))
+        return torch.from_numpy(to_masks(masks, size=(self.image.height, self.image.width), may_be_none=True))
+
+    def _some_regions(self, masks) -> Tensor:
+        regions = self._regions(masks)
+        if not len(regions):
+            raise ValueError("No region was given. Give one at least, or ask about the whole picture with chat.")
+        return regions
 
     def _text(self, turns, n_regions: int, room_for: int, inline: bool = True) -> dict:
         return self.model.processor.text(turns, n_regions, inline, self.overview, room_for=room_for)
@@ -368,7 +371,7 @@ def _questions(detail: str, prompt: str | Sequence[str] | None) -> list[str]:
     if detail not in QUESTIONS:
         raise ValueError(f'detail is {detail!r}; use "short" or "detailed".')
     given = [prompt or QUESTIONS[detail]] if prompt is None or isinstance(prompt, str) else list(prompt)
-    questions = [question.replace(MASK + POS, "<region1>") for question in given]
+    questions = [checked_question(question.replace(MASK + POS, "<region1>")) for question in given]
     for question in questions:
         if question.count("<region1>") != 1:
             raise ValueError(f"The prompt must hold <region1> (or <mask><pos>) exactly once; it reads: {question!r}")

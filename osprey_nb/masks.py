@@ -25,23 +25,25 @@ FORMS = (
 MOST_PIXELS = 178_956_970  # more PIL refuses to open, if it is not told otherwise
 
 
-def to_masks(masks, size: tuple[int, int]) -> np.ndarray:
+def to_masks(masks, size: tuple[int, int], may_be_none: bool = False) -> np.ndarray:
     """R×H×W bool, one mask a region, in the order given. `size` is the image's (H, W).
 
     `masks` is a list of regions, each in any of these forms (they may be mixed), or just one region:
 
-    - an array of bool, or integers 0/1 or 0/255, of shape H×W; R×H×W is R regions
+    - an array of bool, or integers 0/1 or 0/255, of shape H×W; R×H×W is R regions; or its `tolist()`
     - a path or a PIL image: white (255, or 1) is the region
     - COCO polygons: a list of flat lists [[x, y, x, y, …], …], together one region
     - a COCO RLE dict, compressed or not; or a whole COCO annotation with its `segmentation`
     - a box: four numbers (x0, y0, x1, y1), its corners
 
+    With `may_be_none`, None or an empty list gives 0×H×W.
     Raises TypeError or ValueError, which name the region, for an empty mask, another size, dtype or values,
-    NaN, a box or a polygon that leaves the image or is no box or polygon, and for no region at all.
+    NaN, a box or a polygon that leaves the image or is no box or polygon, a list that may be a mask or boxes or a polygon,
+    and for no region at all.
     """
     height, width = _fits(size, "the image")
-    regions = _split(masks)
-    if len(regions) == 0:
+    regions = _split(masks, (height, width))
+    if len(regions) == 0 and not may_be_none:
         raise ValueError(f"got no masks; point at one region at least, with {FORMS}")
     out = np.zeros((len(regions), height, width), dtype=bool)
     for index, region in enumerate(regions):
@@ -162,11 +164,13 @@ def area(mask: np.ndarray) -> int:
 # --- one region, of any form --------------------------------------------------------------------------------
 
 
-def _split(masks) -> Sequence:
+def _split(masks, size: tuple[int, int]) -> Sequence:
     """The list of regions in what was given, which may be a single region."""
     if masks is None:
         return []
-    if isinstance(masks, (dict, str, os.PathLike, Image.Image)) or _is_numbers(masks) or _is_polygons(masks):
+    if isinstance(masks, (dict, str, os.PathLike, Image.Image)) or _is_numbers(masks):
+        return [masks]
+    if _is_rows(masks, "the mask", size) or _is_polygons(masks):
         return [masks]
     if hasattr(masks, "__array__"):
         array = np.asarray(masks)
@@ -189,7 +193,7 @@ def _one(region, name: str, size: tuple[int, int]) -> np.ndarray:
         )
     if _is_numbers(region):
         return _from_box(region, name, size)
-    if hasattr(region, "__array__"):
+    if hasattr(region, "__array__") or _is_rows(region, name, size):
         return _binary(region, name)
     if isinstance(region, Sequence) and len(region) and all(_is_numbers(part) for part in region):
         return _from_polygons(region, name, size)
@@ -292,6 +296,28 @@ def _is_numbers(value) -> bool:
     if isinstance(value, np.ndarray):
         return value.ndim == 1 and value.dtype.kind in "iuf"
     return isinstance(value, (list, tuple)) and len(value) > 0 and all(isinstance(v, Real) for v in value)
+
+
+def _is_rows(value, name: str, size: tuple[int, int]) -> bool:
+    """A mask as H lists of W values. Raises ValueError for what may as well be boxes or a polygon."""
+    if not isinstance(value, (list, tuple)) or not all(map(_is_numbers, value)) or len(set(map(len, value))) != 1:
+        return False
+    rows = np.asarray(value)
+    (height, width), whole = rows.shape, rows.dtype.kind in "iu"
+    if rows.dtype == bool:
+        return True
+    values, fits = set(np.unique(rows).tolist()), (height, width) == size
+    two = values <= {0, 1} or values <= {0, 255}
+    if (height == 1 or width == 4) and not (fits and 255 in values):
+        if fits and two and whole:
+            raise ValueError(
+                f"{name} is a list of {height} × {width} numbers, which may be a mask, boxes or a polygon; "
+                f"give a mask as an array: np.array(mask)"
+            )
+        return False
+    if fits:
+        return whole or two or 0 <= rows.min() and rows.max() <= 1
+    return two and width > 10  # ten coordinates lead around a square, and more of its corners are no polygon
 
 
 def _is_polygons(value) -> bool:

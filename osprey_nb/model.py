@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from .config import OspreyConfig
+from .config import PRESETS, OspreyConfig
 from .encoder import Encoder
 from .generate import Describe
 from .llm import build_llm, load_llm
@@ -231,13 +231,22 @@ class Osprey(Describe, PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, name: str | Path | None = "tiny", *args, **kwargs) -> Osprey:
-        """`"tiny"` (shipped), a folder made by `save_pretrained`, or a hub name. Arguments are transformers' own."""
+        """`"tiny"` (shipped), a folder made by `save_pretrained`, or a hub name. Arguments are transformers' own.
+
+        Raises ValueError for the presets without weights, "small" and "paper", unless a folder is called so.
+        """
         if name is None:
             return super().from_pretrained(None, *args, **kwargs)
         if name == "tiny":
             name = WEIGHTS / "tiny"
             if not (name / "config.json").exists():
                 raise FileNotFoundError("The shipped tiny weights are missing. Train them: osprey-nb train tiny")
+        elif name in PRESETS and not Path(name).is_dir():
+            raise ValueError(
+                f"{name!r} is a preset: the sizes of a model, without weights. OspreyConfig.preset({name!r}) gives them; "
+                "Osprey.assemble(config) joins open_clip and LLM weights, which it downloads, in a new model. For "
+                'the paper\'s weights: osprey-nb fetch osprey-7b, then osprey_nb.load_published("runs/osprey-7b").'
+            )
         elif isinstance(name, Path) and not (name / "config.json").exists():
             raise FileNotFoundError(f"{name} holds no config.json. Give a folder made by save_pretrained, or \"tiny\".")
         kwargs.setdefault("dtype", torch.float32)

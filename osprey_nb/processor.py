@@ -144,5 +144,5 @@ class OspreyProcessor:
     def __call__(self, image, masks, turns: Sequence[tuple[str, str | None]], inline: bool = False, **kwargs) -> dict:
         """One image, its masks (whatever `masks.to_masks` takes, or None) and turns to a batch of one."""
         image = load_image(image)
-        masks = () if masks is None else to_masks(masks, size=(image.height, image.width))
+        masks = to_masks(masks, size=(image.height, image.width), may_be_none=True)
         return self.collate([self.record(Record("", "", image, masks, list(turns), inline), **kwargs)])

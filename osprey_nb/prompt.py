@@ -26,11 +26,30 @@ OVERVIEWS = {
 SHORT = "Please give me a short description of <region1>. Using a short phrase."
 DETAILED = "Can you give me a detailed description of <region1>?"
 
-_REGION = re.compile(r"<region(\d+)>")
+REGION = re.compile(r"<\s*region\s*0*([0-9]+)\s*>", re.I)  # `<Region 01>` as well; its number is "1"
+_NAME = re.compile(r"<\s*region[^<>]*>", re.I)
 
 
 class PromptTooLong(ValueError):
     """The prompt does not fit what the model reads."""
+
+
+def checked_question(question: str) -> str:
+    """A question as a person types it, with each region named `<regionN>`: `<Region 01>` becomes `<region1>`.
+
+    Raises ValueError for a name without a number from 1 on, and for a placeholder.
+    """
+    for token in PLACEHOLDERS:
+        if token in question:
+            raise ValueError(
+                f"The question holds {token}. Write <region1> to point at a region: {MASK}{POS} is what the model reads in its "
+                "place. The picture needs no name."
+            )
+    for name in _NAME.findall(question):
+        number = REGION.fullmatch(name)
+        if not number or number[1] == "0":
+            raise ValueError(f"{name} names no region. Write <region1>, <region2>, …: regions count from 1.")
+    return REGION.sub(r"<region\1>", question)
 
 
 def place_regions(questions: Sequence[str], n_regions: int, inline: bool) -> tuple[list[str], list[int]]:
@@ -38,18 +57,19 @@ def place_regions(questions: Sequence[str], n_regions: int, inline: bool) -> tup
 
     `inline=True` puts the pair where the name stands. `inline=False` announces all regions in the first question
     (`region1<mask><pos>,region2<mask><pos>. `) and then names them `region1`, `region2` …
-    Raises ValueError when the text names a region that was not given, or (inline) leaves one out.
+    Raises ValueError when the text names a region that was not given, or (inline) leaves one out; see `checked_question`, too.
     """
-    named = [int(n) for question in questions for n in _REGION.findall(question)]
+    questions = [checked_question(question) for question in questions]
+    named = [int(n) for question in questions for n in REGION.findall(question)]
     for n in named:
-        if not 1 <= n <= n_regions:
+        if n > n_regions:
             raise ValueError(f"The text names <region{n}>, but {n_regions} regions were given (regions count from 1).")
     if inline:
         left_out = sorted(set(range(1, n_regions + 1)) - set(named))
         if left_out:
             raise ValueError(f"{n_regions} regions were given, but the text never names <region{left_out[0]}>.")
-        return [_REGION.sub(MASK + POS, question) for question in questions], [n - 1 for n in named]
-    questions = [_REGION.sub(r"region\1", question) for question in questions]
+        return [REGION.sub(MASK + POS, question) for question in questions], [n - 1 for n in named]
+    questions = [REGION.sub(r"region\1", question) for question in questions]
     if n_regions and questions:
         announced = ",".join(f"region{n}{MASK}{POS}" for n in range(1, n_regions + 1))
         questions[0] = f"{announced}. {questions[0]}"
@@ -58,7 +78,7 @@ def place_regions(questions: Sequence[str], n_regions: int, inline: bool) -> tup
 
 def plain_regions(answer: str) -> str:
     """Answers name regions in plain words: `<region2>` → `region2`."""
-    return _REGION.sub(r"region\1", answer)
+    return REGION.sub(r"region\1", answer)
 
 
 def conversation(

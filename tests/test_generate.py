@@ -66,6 +66,7 @@ NO_LINES = {  # keys made of what is cached, keys changed once cached, two softm
     "minimax": lambda: MiniMaxConfig(**SIZES, num_local_experts=4, layer_types=["linear_attention", "full_attention"]),
 }  # fmt: skip
 NEW = 10
+NO_REGION = "No region was given. Give one at least, or ask about the whole picture with chat"
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +173,16 @@ def test_a_conversation_of_several_turns(tiny):
     session = tiny.read(image)
     assert session.chat(masks, messages[:-1], max_new_tokens=30) == expected
     assert "".join(session.chat(masks, messages[:-1], max_new_tokens=30, stream=True)).strip() == expected
+
+
+def test_regions_may_be_named_as_people_type(tiny):
+    image, masks = regions_of(3, 3)
+    session = tiny.read(image)
+    expected = session.describe(masks, prompt="What colour is <region1>?")
+    for name in ("<Region 1>", "<region01>", "<mask><pos>"):
+        assert session.describe(masks, prompt=f"What colour is {name}?") == expected
+    said = [session.chat(masks, [{"role": "user", "content": f"What is {name}?"}]) for name in ("<region2>", "<REGION 02>")]
+    assert said[0] == said[1]
 
 
 def test_a_picture_is_encoded_once(tiny):
@@ -303,13 +314,22 @@ def test_when_memory_runs_out_half_as_many_are_tried(tiny, monkeypatch):
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda session, mask: session.describe([]), "got no masks"),
+        (lambda session, mask: session.describe([]), NO_REGION),
+        (lambda session, mask: session.describe(None), NO_REGION),
+        (lambda session, mask: session.describe(mask[None][:0]), NO_REGION),
+        (lambda session, mask: session.score(None, ["a cat"]), NO_REGION),
+        (lambda session, mask: session.chat([], [{"role": "user", "content": "<region1>?"}]), "but 0 regions were given"),
         (lambda session, mask: session.describe([(500, 500, 600, 600)]), "box"),
         (lambda session, mask: session.score([mask], []), "one or more answers"),
         (lambda session, mask: session.score([mask], "a cat"), "one or more answers"),
         (lambda session, mask: session.describe([mask], temperature=-1), "temperature is -1"),
-        (lambda session, mask: session.describe([mask], prompt="What? <mask>"), "exactly once"),
-        (lambda session, mask: session.describe([mask], prompt="<region1> and <mask>?"), "placeholders"),
+        (lambda session, mask: session.describe([mask], prompt="What? <mask>"), "holds <mask>. Write <region1>"),
+        (lambda session, mask: session.describe([mask], prompt="<mask><pos> and <region1>?"), "exactly once"),
+        (lambda session, mask: session.describe([mask], prompt="<region1> on <image>?"), "holds <image>"),
+        (lambda session, mask: session.describe([mask], prompt="What is <Region X>?"), "^<Region X> names no region"),
+        (lambda session, mask: session.score([mask], ["a cat"], prompt="What is <region0>?"), "^<region0> names no region"),
+        (lambda session, mask: session.chat([mask], [{"role": "user", "content": "<region>?"}]), "^<region> names no region"),
+        (lambda session, mask: session.chat([mask], [{"role": "user", "content": "What is <mask><pos>?"}]), "holds <mask>"),
         (lambda session, mask: session.chat([mask], [{"role": "user", "content": "<region2>?"}]), "1 regions were given"),
     ],
 )

@@ -41,6 +41,10 @@ def same(masks, *expected):
         MASK.astype(np.uint8),
         MASK.astype(np.uint8) * 255,
         MASK.astype(np.int64),
+        MASK.tolist(),
+        MASK.astype(int).tolist(),
+        (MASK.astype(int) * 255).tolist(),
+        tuple(map(tuple, MASK.astype(int).tolist())),
         torch.from_numpy(MASK),
         Image.fromarray(MASK),
         Image.fromarray(MASK.astype(np.uint8) * 255),
@@ -71,6 +75,38 @@ def test_cocos_list_of_polygons_is_one_region():
     same([POLYGON, [0, 6, 1, 6, 1, 7, 0, 7]], MASK | OTHER)
 
 
+@pytest.mark.parametrize("size", [(8, 12), (6, 4), (5, 3), (1, 8)])
+def test_nested_lists_are_masks_and_nothing_else_becomes_one(size):
+    mask = np.zeros(size, bool)
+    mask[0, :2] = True
+    for given_list in (mask.tolist(), [mask.tolist()], np.where(mask, 255, 0).tolist()):
+        np.testing.assert_array_equal(to_masks(given_list, size), mask[None])
+    np.testing.assert_array_equal(to_masks([mask.tolist(), (~mask).tolist()], size), [mask, ~mask])
+    corner = np.zeros(size, bool)
+    corner[0, 0] = True
+    np.testing.assert_array_equal(to_masks([[0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0]], size), corner[None])
+    np.testing.assert_array_equal(to_masks([(0.0, 0.0, 1.0, 1.0)] * size[0], size), [corner] * size[0])
+
+
+def test_polygons_and_boxes_of_zeros_and_ones():
+    corner, square = np.zeros(SIZE, bool), [0, 0, 1, 0, 1, 1, 0, 1]
+    corner[0, 0] = True
+    same([square], corner)
+    same([square, square], corner)
+    same([[0, 0, 1, 1], [0, 0, 1, 1]], corner, corner)
+    big = to_masks([[0, 0, 255, 0, 255, 255], [0, 0, 0, 255, 255, 255]], (256, 256))
+    assert big.shape == (1, 256, 256) and big.sum() > 60_000
+
+
+@pytest.mark.parametrize("size", [(6, 4), (1, 8)])
+def test_a_list_that_may_be_a_mask_boxes_or_a_polygon(size):
+    mask = np.zeros(size, int)
+    mask[:, 2:] = 1
+    for given_list in (mask.tolist(), [mask.tolist()]):
+        with pytest.raises(ValueError, match=r"which may be a mask, boxes or a polygon; give .* np.array\(mask\)"):
+            to_masks(given_list, size)
+
+
 def test_png_files(tmp_path):
     Image.fromarray(MASK.astype(np.uint8) * 255).save(tmp_path / "a.png")
     Image.fromarray(MASK).save(tmp_path / "b.png")
@@ -98,7 +134,12 @@ def test_the_result_is_a_copy():
         (to_rle(np.zeros(SIZE, bool)), ValueError, "region 2 is empty"),
         (MASK[:, :-1], ValueError, r"region 2 is 8×11 .* the image is 8×12"),
         (to_rle(MASK.T), ValueError, r"region 2 is 12×8 .* the image is 8×12"),
+        (MASK[:, :-1].tolist(), ValueError, r"region 2 is 8×11 .* the image is 8×12"),
+        ((MASK[:-1].astype(int) * 255).tolist(), ValueError, r"region 2 is 7×12 .* the image is 8×12"),
         (MASK.astype(np.float32), TypeError, "region 2 has dtype float32; expected bool"),
+        (MASK.astype(float).tolist(), TypeError, "region 2 has dtype float64; expected bool"),
+        (np.where(MASK, 0.9, 0.1).tolist(), TypeError, r"region 2 has dtype float64.*from probabilities: p > 0.5"),
+        (np.indices(SIZE)[1].tolist(), ValueError, "region 2 has the values 0, 1, 2, 3, 4, 5, …"),
         (np.full(SIZE, np.nan), TypeError, "region 2 has dtype float64 with NaN"),
         (torch.from_numpy(MASK).float(), TypeError, "region 2 has dtype float32"),
         (MASK.astype(np.uint8) * 7, ValueError, "region 2 has the values 0, 7; expected 0/1 or 0/255"),
@@ -149,6 +190,7 @@ def test_refusals_name_the_region_and_what_to_do(region, error, words):
 def test_no_masks_at_all(nothing):
     with pytest.raises(ValueError, match="no masks; point at one region"):
         to_masks(nothing, SIZE)
+    assert to_masks(nothing, SIZE, may_be_none=True).shape == (0, *SIZE)
 
 
 def test_containers_that_hold_no_regions():

@@ -247,7 +247,10 @@ def test_without_a_tokenizer(model, scene):
 
 def test_chat_without_masks_is_about_the_whole_picture(model, scene):
     messages = [{"role": "user", "content": "Describe the image."}]
-    assert isinstance(model.chat(scene.image, None, messages, max_new_tokens=4), str)
+    said = model.chat(scene.image, None, messages, max_new_tokens=4)
+    for nothing in ([], (), np.zeros((0, 5, 5), bool)):
+        assert model.chat(scene.image, nothing, messages, max_new_tokens=4) == said
+        assert len(model.processor(scene.image, nothing, [("Describe the image.", None)])["masks"][0]) == 0
     with pytest.raises(ValueError, match="names <region1>, but 0 regions"):
         model.chat(scene.image, None, [{"role": "user", "content": "What is <region1>?"}])
 
@@ -255,6 +258,15 @@ def test_chat_without_masks_is_about_the_whole_picture(model, scene):
 def test_from_pretrained_names_an_empty_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="config.json"):
         Osprey.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["small", "paper"])
+def test_a_preset_has_no_weights(model, name, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=rf"'{name}' is a preset.*preset\('{name}'\).*assemble.*osprey-7b.*load_published"):
+        Osprey.from_pretrained(name)
+    model.save_pretrained(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert Osprey.from_pretrained(name).config.text_config.hidden_size == 48
 
 
 def test_no_encoder_as_llm():

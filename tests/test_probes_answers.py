@@ -73,6 +73,9 @@ def test_it_says_what_describe_says(tiny, asked, scene, masks):
 def test_what_cannot_be_asked_is_refused(tiny, scene, masks):
     with pytest.raises(ValueError, match="<region1> exactly once"):
         Asked(tiny, scene.image, masks, "What is this?")
+    with pytest.raises(ValueError, match="<region> names no region"):
+        Asked(tiny, scene.image, masks, "What is <region>?")
+    assert Asked(tiny, scene.image, masks, "What is <Region 1>?").question == "What is <region1>?"
     with pytest.raises(ValueError, match="empty"):
         Asked(tiny, scene.image, masks & False)
     bare = copy.copy(tiny)

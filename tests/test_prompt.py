@@ -1,8 +1,10 @@
 """The Vicuna-v1 pattern, region names, and which tokens carry loss."""
 
+import numpy as np
 import pytest
 
-from osprey_nb.prompt import SYSTEM, conversation, place_regions
+from osprey_nb.data.record import Record
+from osprey_nb.prompt import SYSTEM, checked_question, conversation, place_regions
 
 
 def text(pieces):
@@ -40,10 +42,37 @@ def test_inline_regions_keep_the_order_of_the_text():
 
 
 @pytest.mark.parametrize("inline", [True, False])
-@pytest.mark.parametrize("name", ["<region3>", "<region0>"])
+@pytest.mark.parametrize("name", ["<region3>", "<region12>"])
 def test_a_region_that_was_not_given(inline, name):
     with pytest.raises(ValueError, match=f"names {name}, but 2 regions were given"):
         place_regions([f"<region1> <region2> {name}"], 2, inline)
+
+
+@pytest.mark.parametrize("name", ["<Region1>", "<REGION 1>", "<region 1>", "<region01>", "< region1 >", "<region001>"])
+def test_a_region_is_named_as_people_type(name):
+    assert checked_question(f"What is {name}?") == "What is <region1>?"
+    assert place_regions([f"Is {name} red?"], 1, inline=True) == (["Is <mask><pos> red?"], [0])
+    assert place_regions([f"Is {name} red?"], 1, inline=False)[0] == ["region1<mask><pos>. Is region1 red?"]
+    assert checked_question(name.replace("1", "10")) == "<region10>"
+
+
+def test_in_training_files_too():
+    turns, masks = [("Is <Region 02> red?", "no")], np.stack([np.zeros((4, 4), bool), np.ones((4, 4), bool)])
+    record = Record("", "", np.zeros((4, 4, 3), np.uint8), masks, turns, inline=True).with_turns(turns)
+    assert record.turns == [("Is <region1> red?", "no")] and record.masks.shape == (1, 4, 4) and record.masks.all()
+
+
+@pytest.mark.parametrize("inline", [True, False])
+@pytest.mark.parametrize("name", ["<region0>", "<Region 00>", "<region-1>", "<region>", "<regionX>", "<region one>"])
+def test_names_of_no_region(inline, name):
+    with pytest.raises(ValueError, match=f"^{name} names no region. Write <region1>"):
+        place_regions([f"Is <region1> left of {name}?"], 1, inline)
+
+
+@pytest.mark.parametrize("token", ["<image>", "<mask>", "<pos>"])
+def test_a_question_with_a_placeholder(token):
+    with pytest.raises(ValueError, match=f"holds {token}. Write <region1> to point at a region"):
+        place_regions([f"What is {token}?"], 1, inline=False)
 
 
 def test_a_region_that_is_never_named():

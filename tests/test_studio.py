@@ -202,7 +202,7 @@ def test_an_error_appears_in_the_panel_and_the_next_stroke_works(studio, model, 
 
 def test_a_conversation_counts_regions_as_the_model_does(studio, model):
     draw(studio, r2=LEFT, r5=RIGHT)
-    studio.ask("Is <region5> above region 2?")
+    studio.ask("Is <Region 05> above region 2?")
     studio.wait(SECONDS)
     studio.ask("Why?")
     studio.wait(SECONDS)
@@ -281,6 +281,10 @@ def test_a_question_about_regions_that_change_stops(studio, model):
         ({"kind": "ask", "text": "  "}, "A question has 1 to 2000 characters"),
         ({"kind": "ask", "text": "x" * 2001}, "this one has 2001"),
         ({"kind": "ask", "text": "Is <region7> red?"}, "no region 7; drawn: 1"),
+        ({"kind": "ask", "text": "Is <region07> red?"}, "no region 7; drawn: 1"),
+        ({"kind": "ask", "text": "Is <region one> red?"}, "<region one> names no region"),
+        ({"kind": "ask", "text": "Is <Region0> red?"}, "<Region0> names no region"),
+        ({"kind": "ask", "text": "What is <mask>?"}, "The question holds <mask>. Write <region1>"),
         ({"kind": "detail", "region": [1]}, "no region [1]"),
         ({"kind": "detail", "region": 9}, "no region 9"),
         ({"kind": "describe"}, "no region None"),

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,8 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..masks import to_masks
-
-REGION = re.compile(r"<region(\d+)>")
+from ..prompt import REGION
 
 
 @dataclass(frozen=True)

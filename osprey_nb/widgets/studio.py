@@ -24,6 +24,7 @@ import traitlets
 
 from ..everything import described
 from ..familiar import familiar_of
+from ..prompt import checked_question
 from ..segment import load_segmenter
 from ..viz import answers_figure, to_png
 from .canvas import CANVAS_FILES, HERE, MaskCanvas, bundle, encode_runs, sentence_of
@@ -170,10 +171,11 @@ class Studio(MaskCanvas):
         self._describe([self._known(region)], "detailed")
 
     def ask(self, question: str) -> None:
-        """Ask about the regions; `<region1>` names one. ValueError for an empty question or an unknown region."""
+        """Ask about the regions; `<region1>` or `region 1` names one. ValueError for an empty question or an unknown region."""
         text = question.strip()
         if not text or len(text) > LONGEST_QUESTION:
             raise ValueError(f"a question has 1 to {LONGEST_QUESTION} characters; this one has {len(text)}")
+        text = checked_question(text)
         with self._lock:
             if not self._answers:
                 raise ValueError("no region is drawn yet; draw one, then ask about it")

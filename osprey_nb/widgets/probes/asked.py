@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from osprey_nb.images import load_image
 from osprey_nb.masks import to_masks
 from osprey_nb.projector import image_tokens
-from osprey_nb.prompt import SHORT
+from osprey_nb.prompt import SHORT, checked_question
 
 from .tokens import positions
 
@@ -56,6 +56,7 @@ class Asked:
     def __init__(self, model, image, masks, question: str = SHORT):
         if model.processor is None:
             raise ValueError("This model has no tokenizer. Load it with from_pretrained, or set model.processor.")
+        question = checked_question(question)
         if question.count("<region1>") != 1:
             raise ValueError(f"The question must hold <region1> exactly once; it reads: {question!r}")
         picture = load_image(image)
