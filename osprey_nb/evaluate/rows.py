@@ -25,6 +25,7 @@ ROWS: dict[str, dict[str, tuple[float | tuple[float, float] | None, list[str]]]]
         "pattern, of all": (None, ["short: pattern"]),
         "part": (0.94, ["short part: part"]),
         "part and its object": (None, ["short part: both"]),
+        "kind of a part's object": (None, ["short part: kind"]),
         "colour of a part's object": (None, ["short part: colour"]),
         "pattern of a part's object": (None, ["short part: pattern"]),
         "swap, one region": (None, ["swap"]),
