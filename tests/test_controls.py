@@ -7,7 +7,7 @@ import torch
 
 from osprey_nb.data.dialogues import PLACES, facts
 from osprey_nb.data.phrases import article, direction_words, listed, object_phrase, parse_phrase
-from osprey_nb.data.scenes import SceneObject, make_scene
+from osprey_nb.data.scenes import SceneGraph, SceneObject, make_scene, render
 from osprey_nb.evaluate import controls as module
 from osprey_nb.evaluate.answers import Prompt, look
 from osprey_nb.evaluate.controls import CARRIES, blind, cases_of, controls
@@ -156,12 +156,21 @@ def test_a_model_that_does_not_look_at_the_picture_fails_the_controls(by_hand):
     assert table["mask token exchanged: kind follows"]["value"] == 1
 
 
-def test_pairs_that_are_alike_do_not_count():
-    case = next(case for case in cases_of(4, 5) if topic_of(case.own.text) == "colour")
-    same = replace(case, region=case.own.regions[0])
-    assert not list(module.judged(same, "mask", "exchanged", case.own.truth))
+def test_only_what_tells_two_apart_counts():
+    cases = cases_of(4, 5)
+    case = next(case for case in cases if topic_of(case.own.text) == "colour")
+    alike = replace(case, region=case.own.regions[0])
+    for answer in (case.own.truth, "no colour"):
+        assert not list(module.judged(alike, "mask", "exchanged", answer))
     (outcome,) = module.judged(case, "mask", "exchanged", case.own.truth)
     assert outcome == ("colour", "follows", False)
+
+    case = next(case for case in cases if topic_of(case.own.text) == "caption")
+    graph = case.own.scene.graph
+    shared, own = (object_phrase(obj) for obj in case.own.scene.objects[:2])
+    case = replace(case, elsewhere=render(SceneGraph(graph.background, 0, graph.objects[:1])))
+    outcomes = list(module.judged(case, "image", "exchanged", f"{shared}, {own} and a thing {PLACES[graph.background]}."))
+    assert outcomes == [("caption", "follows", False)] * 2  # not the one that is in both pictures, nor the same background
 
 
 def test_blind_zeroes_the_region_tokens_and_only_inside(tiny):

@@ -19,7 +19,7 @@ from ..model import Osprey
 from ..projector import image_tokens
 from .questions import Question
 
-ROWS = 64  # side by side; more take longer on a CPU, whose caches they overflow
+SIDE_BY_SIDE = 64  # rows; more overflow the caches of a CPU and take longer
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +71,8 @@ def answers(model: Osprey, prompts: Sequence[Prompt]) -> list[str]:
     """The greedy answer to each prompt. Answers of like length are written side by side."""
     said = [""] * len(prompts)
     order = sorted(range(len(prompts)), key=lambda i: (prompts[i].room, len(prompts[i].ids)))
-    for start in range(0, len(order), ROWS):
-        chosen = order[start : start + ROWS]
+    for start in range(0, len(order), SIDE_BY_SIDE):
+        chosen = order[start : start + SIDE_BY_SIDE]
         for i, text in zip(chosen, _answered(model, [prompts[i] for i in chosen]), strict=True):
             said[i] = text
     return said

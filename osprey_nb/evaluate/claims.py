@@ -162,9 +162,8 @@ def _of_part(sentences: list[str], region: Region, scene: Scene) -> list[Claim]:
 
 
 def _is_there(said: str, phrase: str, obj: SceneObject, scene: Scene) -> bool:
-    """Is another object there that the phrase fits, and is `obj` in this direction of it?"""
-    others = [other for other in scene.objects if other is not obj and _fits(phrase, other)]
-    return any(direction_words(obj, other) == said for other in others)
+    """Is an object there that the phrase fits, and is `obj` in this direction of it? Of itself it is in none."""
+    return any(direction_words(obj, other) == said for other in scene.objects if _fits(phrase, other))
 
 
 def _fits(phrase: str, obj: SceneObject) -> bool:

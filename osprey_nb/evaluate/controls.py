@@ -166,7 +166,8 @@ def judged(case: Case, token: str, way: str, answer: str) -> Iterator[tuple[str,
         yield from ((label, "falls" if label in CARRIES[token] else "stays", right) for label, right in mine)
         return
     donor = case.donor(token)
-    alike = dict(_labelled(donor, own.truth))
+    true = _labelled(donor, own.truth)
+    alike = {label: all(right for other, right in true if other == label) for label, _ in true}
     for (label, right), (_, theirs) in zip(mine, _labelled(donor, answer), strict=True):
         carried = label in CARRIES[token]
         if alike.get(label) and (carried or token != "image"):
