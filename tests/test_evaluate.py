@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from osprey_nb.data.dialogues import DETAILED_QUESTION
-from osprey_nb.data.language import asking, records
+from osprey_nb.data.language import asking, numbers, records
 from osprey_nb.data.phrases import Region, article, direction_words, place
 from osprey_nb.data.scenes import HELD_OUT, make_scene
 from osprey_nb.evaluate.answers import answers, look
@@ -14,7 +14,7 @@ from osprey_nb.evaluate.hand_drawn import hand_drawn
 from osprey_nb.evaluate.metrics import format_table
 from osprey_nb.evaluate.questions import from_record, questions
 from osprey_nb.evaluate.rows import CELLS, ROWS
-from osprey_nb.evaluate.synthetic import as_form, evaluate, fill, score
+from osprey_nb.evaluate.synthetic import alike_key, as_form, evaluate, fill, score
 from osprey_nb.evaluate.wordings import topic_of
 
 SCENES = 40
@@ -28,7 +28,8 @@ def told():
     out = []
     for seed in range(SCENES):
         scene, rng = make_scene(seed, 128, "eval", "all" if seed % 2 else "train"), np.random.default_rng(seed)
-        out += [question for record in [*records(scene, rng), asking(scene, rng)] for question in from_record(scene, record)]
+        out += [question for record in [*records(scene, rng), asking(scene, rng), numbers(scene, rng)]
+                for question in from_record(scene, record)]  # fmt: skip
     return out
 
 
@@ -65,11 +66,11 @@ def test_what_is_true_of_another_scene_is_worth_no_more_than_a_guess(asked):
     known = {}
     for i, some in enumerate(asked):
         for question in some:
-            known.setdefault(alike(question), []).append((i, as_form(question)))
+            known.setdefault(alike_key(question), []).append((i, as_form(question)))
     rng = np.random.default_rng(0)
 
     def foreign(i, question):
-        others = [form for j, form in known[alike(question)] if j != i]
+        others = [form for j, form in known[alike_key(question)] if j != i]
         return fill(others[rng.integers(len(others))], question)
 
     table = score(asked, [[foreign(i, question) for question in some] for i, some in enumerate(asked)])
@@ -78,11 +79,6 @@ def test_what_is_true_of_another_scene_is_worth_no_more_than_a_guess(asked):
         row = table[name]
         assert row["low"] <= row["guesser"] + 0.02 and row["value"] <= row["guesser"] + 0.12, (name, row)
     assert table["swap, one region"]["value"] < 0.1 and table["description wholly true"]["value"] < 0.02
-
-
-def alike(question):
-    parts = bool(question.regions) and question.regions[0].part is not None
-    return topic_of(question.text), question.about == "held-out", parts
 
 
 def test_existence_is_asked_half_and_half_and_each_third_as_it_is_called(asked):
@@ -191,6 +187,10 @@ def test_what_a_description_leaves_out_or_garbles_counts_as_false(pair):
         ("Is <region1> {a.colour}? Please answer yes or no.", "Yesterday", {"yes or no": False}),
         ("Is <region1> the wheel of a car? Please answer yes or no.", "No", {"yes or no": True}),
         ("Is there a {a} in the image? Please answer yes or no.", "no", {"existence": False}),
+        ("What are <region2>, <region1> and <region2>?", "region2 is a {b.colour} {b}, region1 is a {a.colour} {a} and it.",
+         {"named: kind": False}),
+        ("What colour is the spoon?", "{a.colour}", {"colour of the only": False}),
+        ("Which object is {a.colour}?", "{b}", {"kind of the only": False}),
         ("Where is this?", "In the air.", {"background": False}),
         ("Describe the image.", "", {"caption: named": False, "caption: found": False, "caption: background": False}),
         ("Describe the image.", "A {a.colour} {a} and a {a.colour} {a}.", {"caption: named": False}),

@@ -123,7 +123,7 @@ def test_parse_phrase_is_robust(text, expected):
 def test_every_kind_of_record_is_made_and_repeats(told):
     sources = {record.source for _, record in told}
     assert sources == {
-        "describe_short", "describe_detailed", "llava_captions", "instances", "existence", "osprey_short_form",
+        "describe_short", "describe_detailed", "llava_captions", "instances", "existence", "finding", "osprey_short_form",
         "osprey_conversation", "osprey_detail_description", "osprey_part_level", "osprey_lvis_positive_negative",
     }  # fmt: skip
     scene = make_scene(3)
@@ -246,10 +246,26 @@ def test_positive_negative_is_balanced_and_never_false(told):
 def test_existence_is_balanced_and_true(told):
     for scene, record in told:
         if record.source == "existence":
-            assert sorted(answer for _, answer in record.turns) == ["No", "No", "Yes", "Yes"]
+            asked = min(3, len({obj.kind for obj in scene.objects}))
+            assert Counter(answer for _, answer in record.turns) == {"Yes": asked, "No": asked}
+            assert len({parse_phrase(question)["kind"] for question, _ in record.turns}) == 2 * asked
             for question, answer in record.turns:
                 kind = parse_phrase(question)["kind"]
                 assert (kind in {obj.kind for obj in scene.objects}) == (answer == "Yes")
+
+
+def test_what_there_is_one_of_is_found(told):
+    found = Counter()
+    for scene, record in told:
+        if record.source != "finding":
+            continue
+        for question, answer in record.turns:
+            words = parse_phrase(question)
+            asked, told_of = ("kind", "colour") if words["kind"] else ("colour", "kind")
+            (obj,) = (obj for obj in scene.objects if getattr(obj, asked) == words[asked])
+            assert answer == getattr(obj, told_of)
+            found[asked] += 1
+    assert min(found["kind"], found["colour"]) > 50
 
 
 def test_one_word_answers_are_true(told):
@@ -354,7 +370,7 @@ def test_free_questions_are_true_and_ask_for_each_of_six_things():
         scene = make_scene(seed, 128, "eval", "train")
         record = language.asking(scene, np.random.default_rng(seed), limit=3)
         assert 1 <= len(record.masks) <= 3
-        assert Counter(numbered(question)[0] for question, _ in record.turns) == dict.fromkeys(range(len(record.masks)), 2)
+        assert Counter(numbered(question)[0] for question, _ in record.turns) == dict.fromkeys(range(len(record.masks)), 3)
         for question, answer, region in asked(scene, record):
             obj = region.obj
             assert region.part is None and ONE_WORD not in question

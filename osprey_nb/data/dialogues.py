@@ -17,6 +17,7 @@ from osprey_nb.data.phrases import (
     Region,
     article,
     direction_words,
+    listed,
     object_phrase,
     part_colour,
     part_list,
@@ -125,48 +126,61 @@ def short_form(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record
     return record(scene, "osprey_short_form", regions, shuffled(rng, turns), inline=False)
 
 
-def asking(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record:
-    """Short questions in free words about one to four objects, the same object more than once, in random order."""
+def asking(scene: Scene, rng: np.random.Generator, limit: int = 4, each: int = 3) -> Record:
+    """Short questions in free words about one to four objects, `each` of them, all different, about every one."""
     objects = shuffled(rng, scene.objects)
     regions = [Region(obj) for obj in objects[: int(rng.integers(1, limit + 1))]]
     turns = []
-    for i, region in [*enumerate(regions, 1)] * 2:
+    for i, region in enumerate(regions, 1):
         obj = region.obj
-        about = pick(rng, [*FREE_QUESTIONS])
-        claim, said = pick(rng, list(zip(claims(scene, region, rng), ("Yes", "No"), strict=True)))
-        question = pick(rng, FREE_QUESTIONS[about]).format(f"<region{i}>", claim=claim)
-        turns.append((question, facts(obj).get(about, said)))
+        claim, said = pick(rng, list(zip(_claims(scene, region, rng), ("Yes", "No"), strict=True)))
+        answers = facts(obj) | {"claim": said}
+        for about in shuffled(rng, FREE_QUESTIONS)[:each]:
+            turns.append((pick(rng, FREE_QUESTIONS[about]).format(f"<region{i}>", claim=claim), answers[about]))
     return record(scene, "osprey_short_form", regions, shuffled(rng, turns), inline=False)
 
 
-def conversation(scene: Scene, rng: np.random.Generator) -> Record:
-    """Up to eight turns about two to four objects: what and where they are, how two compare. None where one stands alone."""
+def conversation(scene: Scene, rng: np.random.Generator, turns: int = 8) -> Record:
+    """Up to so many turns about two to four objects: what and where they are, how two compare. None where one stands alone."""
     if len(scene.objects) < 2:
         return record(scene, "osprey_conversation", [], [], inline=False)
     regions = [Region(obj) for obj in shuffled(rng, scene.objects)[: int(rng.integers(2, 5))]]
     named = {f"<region{i}>": region.obj for i, region in enumerate(regions, 1)}
     pairs = [(one, other) for one in named for other in named if one != other]
-    turns = []
-    for one, other in shuffled(rng, pairs)[:2]:
+    talk = []
+    for one, other in shuffled(rng, pairs)[: turns // 4]:
         a, b = named[one], named[other]
-        both = f"{one} is {object_phrase(a, rng)} and {other} is {object_phrase(b, rng)}."
-        turns.append(pick(rng, (
-            (f"What is {one}?", f"{one} is {object_phrase(a, rng)}."), (f"What are {one} and {other}?", both),
-        )))  # fmt: skip
-        turns.append((f"Which parts of {one} can be seen?", f"Its {part_list(scene, a)}."))
+        talk.append((f"What is {one}?", f"{one} is {object_phrase(a, rng)}."))
+        talk.append((f"Which parts of {one} can be seen?", f"Its {part_list(scene, a)}."))
         if a.size != b.size:
             larger = one if SIZES.index(a.size) > SIZES.index(b.size) else other
-            turns.append((f"Which is larger, {one} or {other}?", f"{larger} is larger."))
-    for one, other in shuffled(rng, pairs)[:3]:
+            talk.append((f"Which is larger, {one} or {other}?", f"{larger} is larger."))
+    for one, other in shuffled(rng, pairs)[: turns // 2]:
         if said := direction_words(named[one], named[other]):
             asked = pick(rng, [said, said, *(word for word in OPPOSITE if word != said)])
             answer = f"{'Yes' if asked == said else 'No'}, {one} is {said} {other}."
-            turns.append(pick(rng, (
+            talk.append(pick(rng, (
                 (f"Where is {one} with respect to {other}?", f"{one} is {said} {other}."),
                 (f"Is {one} {asked} {other}?", answer),
             )))  # fmt: skip
-    turns += [turn for about in ("colour", "kind") if (turn := _compared(named, pairs, about, rng))]
-    return record(scene, "osprey_conversation", regions, shuffled(rng, turns)[:8], inline=False)
+    talk.append(listing(named, rng))
+    for about in ("colour", "kind") * (turns // 8):
+        if turn := _compared(named, pairs, about, rng):
+            talk.append(turn)
+    return record(scene, "osprey_conversation", regions, shuffled(rng, talk)[:turns], inline=False)
+
+
+def listing(named: dict, rng: np.random.Generator) -> tuple[str, str]:
+    """What are they? All of them by their numbers, in any order."""
+    order = shuffled(rng, named)
+    return f"What are {listed(order)}?", f"{listed([f'{one} is {object_phrase(named[one], rng)}' for one in order])}."
+
+
+def numbers(scene: Scene, rng: np.random.Generator, turns: int = 2) -> Record:
+    """What are two to four objects, by their numbers? Asked so many times, each time in another order."""
+    regions = [Region(obj) for obj in shuffled(rng, scene.objects)[: int(rng.integers(2, 5))]]
+    named = {f"<region{i}>": region.obj for i, region in enumerate(regions, 1)}
+    return record(scene, "osprey_conversation", regions, [listing(named, rng) for _ in range(turns)], inline=False)
 
 
 def _compared(named: dict, pairs: list[tuple[str, str]], about: str, rng: np.random.Generator) -> tuple[str, str] | None:
@@ -203,7 +217,7 @@ def part_level(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record
     return record(scene, "osprey_part_level", regions, turns, inline=False)
 
 
-def claims(scene: Scene, region: Region, rng: np.random.Generator) -> tuple[str, str]:
+def _claims(scene: Scene, region: Region, rng: np.random.Generator) -> tuple[str, str]:
     """What is true of the region and what is not, said in the same form. Each fills `Is <region1> …?`.
 
     What is not true is never a held-out pair: `red balloon` is not said in training, not even for a No.
@@ -229,10 +243,10 @@ def claims(scene: Scene, region: Region, rng: np.random.Generator) -> tuple[str,
     ))  # fmt: skip
 
 
-def positive_negative(scene: Scene, rng: np.random.Generator, limit: int = 2) -> Record:
-    """Of each region something that is true of it and something that is not: as many Yes as No."""
+def positive_negative(scene: Scene, rng: np.random.Generator, limit: int = 2, each: int = 1) -> Record:
+    """Of each region `each` things that are true of it and as many that are not: as many Yes as No."""
     regions, turns = pick_regions(scene, rng, limit, parts=0.3), []
-    for i, region in enumerate(regions, 1):
-        said = zip(claims(scene, region, rng), ("Yes", "No"), strict=True)
-        turns += [(f"Is <region{i}> {claim}? {YES_NO}", answer) for claim, answer in shuffled(rng, said)]
+    for i, region in [*enumerate(regions, 1)] * each:
+        claims = zip(_claims(scene, region, rng), ("Yes", "No"), strict=True)
+        turns += [(f"Is <region{i}> {claim}? {YES_NO}", answer) for claim, answer in shuffled(rng, claims)]
     return record(scene, "osprey_lvis_positive_negative", regions, turns, inline=True)

@@ -6,6 +6,7 @@
                                       short_form, conversation, detailed,   the five kinds of Osprey-724K
                                       part_level, positive_negative
                                       existence                             yes/no about the whole picture
+                                      finding                               questions about it without a region
 
 Everything that is said is read from the scene graph and the visible masks, so it is true of the picture. All
 choices come from the `rng` passed in. The vocabulary is small because the language model is.
@@ -26,6 +27,7 @@ from osprey_nb.data.dialogues import (
     conversation,
     detailed,
     details,
+    numbers,
     part_level,
     positive_negative,
     record,
@@ -49,8 +51,8 @@ from osprey_nb.data.scenes import Scene
 
 __all__ = [
     "DETAILED_QUESTION", "ONE_WORD", "PARTS", "SHORT_QUESTION", "YES_NO", "Region", "asking", "caption", "conversation",
-    "describe_detailed", "describe_short", "detailed", "existence", "instances", "object_phrase",
-    "parse_phrase", "part_level", "part_phrase", "positive_negative", "records", "short_form",
+    "describe_detailed", "describe_short", "detailed", "existence", "finding", "instances", "numbers",
+    "object_phrase", "parse_phrase", "part_level", "part_phrase", "positive_negative", "records", "short_form",
 ]  # fmt: skip
 
 SHORT_QUESTION = "Please give me a short description of {}. Using a short phrase."
@@ -73,6 +75,10 @@ CAPTION_QUESTIONS = (
     "What does this picture show?",
     "Write a short caption for this picture.",
 )
+FINDING_QUESTIONS = {
+    "kind": ("What colour is the {}?", "What color is the {}?"),
+    "colour": ("Which object is {}?", "What is the {} object?"),
+}
 EXISTENCE_QUESTIONS = {"Is there {} in the image?": 2, "Is there {} in the picture?": 1, "Can you see {}?": 1}
 
 
@@ -107,20 +113,32 @@ def instances(scene: Scene, rng: np.random.Generator, limit: int = 6) -> Record:
     return record(scene, "instances", regions, turns, inline=True)
 
 
-def existence(scene: Scene, rng: np.random.Generator, turns: int = 4) -> Record:
-    """Yes/no about the picture, without a region (the POPE protocol, paper section 5).
-
-    As many Yes as No; every second kind that is not there resembles one that is.
+def existence(scene: Scene, rng: np.random.Generator, most: int = 3) -> Record:
+    """Yes/no about the picture, without a region (the POPE protocol, paper section 5): up to `most` kinds that are there,
+    and as many that are not, half of which resemble one that is.
     """
-    here = sorted({obj.kind for obj in scene.objects})
-    absent = [kind for kind in KINDS if kind not in here]
-    alike = [kind for group in LOOK_ALIKE for kind in group if kind in absent and set(group) & set(here)]
-    asked = []
-    for i in range(turns):
-        known = i % 2 == 0
-        kind = pick(rng, here if known else alike if alike and rng.random() < 0.5 else absent)
-        asked.append((f"{pick(rng, EXISTENCE_QUESTIONS).format(article(kind))} {YES_NO}", "Yes" if known else "No"))
-    return record(scene, "existence", [], shuffled(rng, asked), inline=True)
+    here = {obj.kind for obj in scene.objects}
+    absent = shuffled(rng, [kind for kind in KINDS if kind not in here])
+    alike = {kind for group in LOOK_ALIKE for kind in group if set(group) & here}
+    known = shuffled(rng, sorted(here))[:most]
+    hard = [kind for kind in absent if kind in alike][: len(known) // 2]
+    missing = [*hard, *(kind for kind in absent if kind not in hard)][: len(known)]
+    asked = [(kind, "Yes") for kind in known] + [(kind, "No") for kind in missing]
+    turns = [
+        (f"{pick(rng, EXISTENCE_QUESTIONS).format(article(kind))} {YES_NO}", answer) for kind, answer in shuffled(rng, asked)
+    ]
+    return record(scene, "existence", [], turns, inline=True)
+
+
+def finding(scene: Scene, rng: np.random.Generator) -> Record:
+    """Short questions about the picture, without a region: the colour of the one cat, the kind of what alone is red."""
+    turns = []
+    for asked, answer in (("kind", "colour"), ("colour", "kind")):
+        for obj in scene.objects:
+            if sum(getattr(other, asked) == getattr(obj, asked) for other in scene.objects) == 1:
+                question = pick(rng, FINDING_QUESTIONS[asked]).format(getattr(obj, asked))
+                turns.append((f"{question} {ONE_WORD}", getattr(obj, answer)))
+    return record(scene, "finding", [], shuffled(rng, turns), inline=True)
 
 
 MAKERS = (
@@ -129,6 +147,7 @@ MAKERS = (
     caption,
     instances,
     existence,
+    finding,
     short_form,
     conversation,
     detailed,

@@ -187,7 +187,7 @@ def _parts_seen(said: str, obj: SceneObject) -> list[bool]:
 
 def _named_regions(said: str, asked: Context) -> list[Claim]:
     """`region1 is a red car and region2 is a blue cat.`: each region that was asked about, once."""
-    found = re.findall(r"region(\d+) is (.+?)(?= and region|$)", said)
+    found = re.findall(r"region(\d+) is (.+?)(?=, region| and region|$)", said)
     phrases = {int(number): phrase for number, phrase in found} if len(found) == len(asked.numbers) else {}
     pairs = zip(asked.numbers, asked.regions, strict=True)
     return [claim for number, region in pairs for claim in _phrase("named", phrases.get(number, ""), region)]
@@ -238,6 +238,16 @@ def _existence(said: str, asked: Context) -> list[Claim]:
     return [Claim("existence", says_yes(said) == there)]
 
 
+def _of_the_only(asks: str, about: str):
+    """A reader of `What colour is the cat?`, asked of what there is one of; `about` is what the question tells of it."""
+
+    def reader(said: str, asked: Context) -> list[Claim]:
+        meant = [obj for obj in asked.scene.objects if getattr(obj, about) == asked.words["only"]]
+        return [Claim(f"{asks} of the only", _bare(said) in [getattr(obj, asks) for obj in meant])]
+
+    return reader
+
+
 def _background(said: str, asked: Context) -> list[Claim]:
     return [Claim("background", said.lower().removesuffix(".") == PLACES[asked.scene.background])]
 
@@ -275,6 +285,7 @@ def _bare(text: str) -> str:
 
 READERS = {
     "caption": _caption, "background": _background, "existence": _existence,
+    "colour of the only": _of_the_only("colour", "kind"), "kind of the only": _of_the_only("kind", "colour"),
     "detailed": _detailed, "short": _short, "what": _what, "kind": _kind,
     "colour": _word("colour", lambda obj, part: part_colour(obj, part) if part else obj.colour),
     "pattern": _word("pattern", lambda obj, part: obj.pattern),

@@ -27,7 +27,7 @@ from ..data.dialogues import (
     positive_negative,
 )
 from ..data.kinds import HELD_OUT, KINDS, LOOK_ALIKE
-from ..data.language import EXISTENCE_QUESTIONS, SHORT_QUESTION, SHORT_QUESTIONS, caption, instances
+from ..data.language import EXISTENCE_QUESTIONS, SHORT_QUESTION, SHORT_QUESTIONS, caption, finding, instances
 from ..data.phrases import Region, article, part_colour, pick, pick_regions, shuffled
 from ..data.record import Record
 from ..data.scenes import Scene, compose, make_scene
@@ -37,7 +37,7 @@ from .wordings import topic_of
 
 SIDE = 128
 MOST_REGIONS = 4
-COMPARING = ("relation", "relation?", "same", "larger")
+COMPARING = ("relation", "relation?", "same", "larger", "named")
 ABSENT = ("at random", "frequent", "look alike")
 
 
@@ -71,7 +71,7 @@ def questions(number: int) -> list[Question]:
     return [
         *described(scene, rng), *about_one(scene, rng), *about_parts(scene, rng), *about_several(scene, rng),
         *talked_about(scene, rng), *from_record(scene, positive_negative(scene, rng, limit=3)),
-        *from_record(scene, caption(scene, rng)), *existence(scene, rng),
+        *from_record(scene, caption(scene, rng)), *from_record(scene, finding(scene, rng)), *existence(scene, rng),
         *held_out(number, rng), *drawn_by_hand(number, scene),
     ]  # fmt: skip
 

@@ -64,6 +64,8 @@ ROWS: dict[str, dict[str, tuple[float | tuple[float, float] | None, list[str]]]]
         "caption: objects are named": (0.85, ["caption: found"]),
         "caption: background": (0.97, ["caption: background"]),
         "background, asked": (None, ["background"]),
+        "colour of the only one of a kind": (None, ["colour of the only"]),
+        "kind of the only one of a colour": (None, ["kind of the only"]),
         "relation, described": (0.92, ["detailed: relation"]),
         "relation is told where one is clear": (None, ["detailed: relation told"]),
     },

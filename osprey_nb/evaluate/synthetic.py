@@ -127,8 +127,7 @@ def guesser(asked: list[Question]) -> dict[str, tuple[int, int]]:
     """For each figure, how many claims the best of the most frequent true answers gets right, of how many."""
     alike = defaultdict(list)
     for question in asked:
-        is_part = bool(question.regions) and question.regions[0].part is not None
-        alike[topic_of(question.text), question.about if question.about == "held-out" else "", is_part].append(question)
+        alike[alike_key(question)].append(question)
     best: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
     for some in alike.values():
         frequent = Counter(as_form(question) for question in some).most_common(GUESSES)
@@ -144,6 +143,12 @@ def guesser(asked: list[Question]) -> dict[str, tuple[int, int]]:
             right, n = max(values, key=lambda pair: pair[0] / pair[1])
             best[figure] = best[figure][0] + right, best[figure][1] + n
     return best
+
+
+def alike_key(question: Question) -> tuple:
+    """The same for questions that the same answer could fit."""
+    is_part = bool(question.regions) and question.regions[0].part is not None
+    return topic_of(question.text), question.about == "held-out", is_part, len(_numbers(question))
 
 
 def _numbers(question: Question) -> list[str]:

@@ -17,7 +17,7 @@ from ..data.dialogues import (
     PIECE_QUESTIONS,
     YES_NO,
 )
-from ..data.language import CAPTION_QUESTIONS, CATEGORY_QUESTIONS, EXISTENCE_QUESTIONS, SHORT_QUESTIONS
+from ..data.language import CAPTION_QUESTIONS, CATEGORY_QUESTIONS, EXISTENCE_QUESTIONS, FINDING_QUESTIONS, SHORT_QUESTIONS
 from ..data.phrases import OPPOSITE
 from ..prompt import plain_regions
 
@@ -28,6 +28,8 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     "caption": CAPTION_QUESTIONS,
     "background": ("Where is this?",),
     "existence": tuple(EXISTENCE_QUESTIONS),
+    "colour of the only": tuple(wording.format("{only}") for wording in FINDING_QUESTIONS["kind"]),
+    "kind of the only": tuple(wording.format("{only}") for wording in FINDING_QUESTIONS["colour"]),
     "detailed": tuple(DETAILED_QUESTIONS),
     "short": tuple(question for question in SHORT_QUESTIONS if question != WHAT),
     "what": (WHAT,),
@@ -39,7 +41,7 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     "part": PART_QUESTIONS["part"],
     "owner": PART_QUESTIONS["owner"],
     "owner's colour": PART_QUESTIONS["owner's colour"],
-    "named": ("What are {} and {}?",),
+    "named": ("What are {several}?",),
     "parts": ("Which parts of {} can be seen?",),
     "larger": ("Which is larger, {} or {}?",),
     "relation": ("Where is {} with respect to {}?",),
@@ -47,6 +49,10 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     "same": ("Are {} and {} of the same {attribute}?",),
     "yes or no": FREE_QUESTIONS["claim"],
 }
+_FORMS = {
+    "direction": f"(?P<direction>{DIRECTION})", "claim": "(?P<claim>.+)", "attribute": "(?P<attribute>colour|kind)",
+    "kind": r"\w+", "only": r"(?P<only>[a-z]+)", "several": r"region\d+(?:, region\d+)*(?: and region\d+)?",
+}  # fmt: skip
 
 
 def topic_of(question: str) -> str:
@@ -65,13 +71,10 @@ def matched(question: str) -> tuple[str, dict[str, str]]:
 
 def _pattern(wording: str) -> re.Pattern:
     """Matches a wording with any region, or any words, in its places; what is asked of the form of the answer may follow."""
-    places = {r"\{\}": r"region\d+", r"\{direction\}": f"(?P<direction>{DIRECTION})", r"\{claim\}": "(?P<claim>.+)"}
-    places |= {r"\{attribute\}": r"(?P<attribute>colour|kind)", r"\{kind\}": r"\w+"}
-    if wording in EXISTENCE_QUESTIONS:
-        places = {r"\{\}": r"(?P<kind>an? \w+)"}
     text = re.escape(wording)
-    for name, form in places.items():
-        text = text.replace(name, form)
+    for name, form in _FORMS.items():
+        text = text.replace(re.escape(f"{{{name}}}"), form)
+    text = text.replace(r"\{\}", r"(?P<kind>an? \w+)" if wording in EXISTENCE_QUESTIONS else r"region\d+")
     return re.compile(f"{text}(?: {re.escape(ONE_WORD)}| {re.escape(YES_NO)})?")
 
 

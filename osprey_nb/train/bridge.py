@@ -1,60 +1,80 @@
-"""Stage 0, from eyes to words: where region and image tokens begin in the space of the LLM's words (notebook 07).
+"""Stage 0, from eyes to words: where the three kinds of tokens begin in the space of the LLM's words (notebook 07).
 
-    features under a mask, res2 … res5 ─► least squares ─► embedding of <mask> + its words' embeddings
-                                          folded into the mask extractor's Linears
+    features under a mask, res2 … res5 ─► least squares, folded into the Linears ─► mask token    ┐
+    outline of a mask ──────────────────► the spatial MLP, fitted ────────────────► spatial token ├ the sums of words that the
+    a cell of res4 ─────────────────────► the projector, fitted ──────────────────► image token   ┘ LLM has learnt to read
 
-Contrast leaves features in which kind, colour and part are nearly linear; the LLM has learnt to read regions that are sums of
-words. One matrix joins the two spaces, and stage 2 starts from there.
+Contrast leaves features in which kind, colour and part are nearly linear, so one matrix joins the two spaces. What a centre is
+in an outline is not linear, nor are the names of cells: there two short regressions do it. Stages 1 and 2 start from here.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from ..data.scenes import Scene
 from ..model import Osprey
+from ..projector import image_tokens
 from .augment import roughen
-from .language import region_words, word_counts
+from .stand_ins import Named, StandIns, Sums, joined, region_words
 
 RIDGE = 1e-3  # of the variance of a feature
+STEPS, ROWS, RATE = 2000, 1024, 2e-3  # of a regression
+TOGETHER = 16  # scenes that are encoded at once
 
 
-@torch.no_grad()
-def bridge(model: Osprey, scenes: list[Scene], seed: int) -> None:
-    """Set the mask extractor's Linears to the least-squares map from pooled features to sums of words.
+def bridge(model: Osprey, scenes: list[Scene], seed: int, steps: int = STEPS) -> None:
+    """Set mask extractor and projector so that they give the sums of words of `stand_ins`. It must be as wide as the LLM."""
+    rng, device, stand_ins = np.random.default_rng(seed), model.device, StandIns(model.processor)
+    extractor, config, embed = model.mask_extractor, model.config, model.llm.get_input_embeddings().weight.detach()
+    sums = Sums(config.text_config.hidden_size).to(device)
+    pooled, outlines, cells, names, places, shown = [], [], [], [], [], []
+    with torch.no_grad():
+        for first in range(0, len(scenes), TOGETHER):
+            some = scenes[first : first + TOGETHER]
+            masks = [np.stack([mask for mask, _ in region_words(scene)]) for scene in some]
+            rough = [roughen(torch.from_numpy(exact), rng).to(device, torch.float32) for exact in masks]
+            features = model.encoder(torch.stack([model.processor.image(scene.image) for scene in some]).to(device))
+            pooled.append(torch.cat(extractor.pool(features, rough), dim=1))
+            outlines += [extractor.outline(regions) for regions in rough]
+            cells.append(image_tokens(features[2]).flatten(0, 1))
+            for scene, exact in zip(some, masks, strict=True):
+                for found, kept in zip(stand_ins.regions(scene, exact), (names, places), strict=True):
+                    kept.append(found)
+                shown.append(stand_ins.cells(scene))
 
-    Contrast left these Linears in a space of its own; fitting them anew from the features of all four levels loses nothing.
-    Spatial and image tokens begin as the embeddings of `<pos>` and `<image>`, whatever the picture: what stages 1 and 2 add
-    is what they learn. The extractor must be at least as wide as the LLM.
-    """
-    rng, device, extractor = np.random.default_rng(seed), model.device, model.mask_extractor
-    embed = model.llm.get_input_embeddings().weight
-    mask_word, pos_word, image_word = (
-        embed[token] for token in (model.config.mask_token_id, model.config.pos_token_id, model.config.image_token_id)
-    )
-    pooled, names = [], []
-    for scene in scenes:
-        masks, words = zip(*region_words(scene), strict=True)
-        rough = roughen(torch.from_numpy(np.stack(masks)), rng).to(device, torch.float32)
-        features = model.encoder(model.processor.image(scene.image)[None].to(device))
-        pooled.append(torch.cat(extractor.pool(features, [rough]), dim=1))
-        names += words
-    sums = mask_word + word_counts(names, model.processor).to(device) @ embed
-    matrix, offset = _least_squares(torch.cat(pooled), sums)
+        def targets(named: list[Named], placeholder: int) -> Tensor:
+            return sums(joined(named), placeholder, embed)
 
-    width = len(offset)
-    levels = (extractor.res2, extractor.res3, extractor.res4, extractor.res5)
-    for linear, columns in zip(levels, matrix.split([linear.in_features for linear in levels], dim=1), strict=True):
-        linear.weight[:width] = columns
-        linear.bias[:width] = 0
-    last = extractor.feat_linear
-    last.weight.copy_(torch.eye(*last.weight.shape))
-    last.bias.copy_(offset)
-    for linear, word in ((extractor.mask_linear.layers[-1], pos_word), (model.projector[-1], image_word)):
-        linear.weight.zero_()
-        linear.bias.copy_(word)
+        matrix, offset = _least_squares(torch.cat(pooled), targets(names, config.mask_token_id))
+        width = len(offset)
+        levels = (extractor.res2, extractor.res3, extractor.res4, extractor.res5)
+        for linear, columns in zip(levels, matrix.split([linear.in_features for linear in levels], dim=1), strict=True):
+            linear.weight[:width] = columns
+            linear.bias[:width] = 0
+        extractor.feat_linear.weight.copy_(torch.eye(*extractor.feat_linear.weight.shape))
+        extractor.feat_linear.bias.copy_(offset)
+    regress(extractor.mask_linear, torch.cat(outlines), targets(places, config.pos_token_id), steps, seed)
+    regress(model.projector, torch.cat(cells), targets(shown, config.image_token_id), steps, seed)
+
+
+def regress(module: nn.Module, x: Tensor, y: Tensor, steps: int, seed: int) -> float:
+    """Fit `module(x)` to y, in batches of `ROWS` rows. Returns the share of the variance of y that is then explained."""
+    module.requires_grad_(True).train()
+    optimizer = torch.optim.AdamW(module.parameters(), RATE, weight_decay=0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        rows = torch.randint(len(x), (ROWS,), generator=generator)
+        loss = F.mse_loss(module(x[rows]), y[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return 1 - float(loss.detach() / y.var())
 
 
 def _least_squares(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

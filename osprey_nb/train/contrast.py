@@ -7,6 +7,9 @@
 Whole pictures against their captions taught a small encoder nothing in minutes; regions against their phrases do. Colour is
 learnt at once, kind is not: so most groups hold regions of **one colour**, where only kind and part tell phrases apart.
 No phrase stands twice in a group, as open_clip's loss asks.
+
+The LLM reads the cells of `res4` one by one as image tokens. So each cell learns, beside the contrast, to tell what covers it:
+an object's kind, colour and centre, or the background. Pooling alone asks nothing of a single cell.
 """
 
 from __future__ import annotations
@@ -25,24 +28,49 @@ from torch import Tensor, nn
 
 from ..data.collate import ahead
 from ..data.language import object_phrase, part_phrase
-from ..data.scenes import Scene
+from ..data.scenes import BACKGROUNDS, COLOURS, KINDS, Scene
 from ..model import Osprey
+from ..projector import image_tokens
+from .cells import cell_owners, centres
 
 SMALLEST_GROUP = 8
 PARTS_PER_OBJECT = 2
+WHAT = (*KINDS, *BACKGROUNDS)  # what a cell can show
+WHAT_AT = {word: i for i, word in enumerate(WHAT)}
+CENTRE = 10  # so that an error of a tenth of the picture weighs as much as a nat
 
 
 @dataclass
 class Regions:
-    """A batch: images B×3×S×S, masks of each image, and for each region its phrase and its colour."""
+    """A batch: images B×3×S×S, masks of each image, for each region its phrase and its colour, and what `CellNaming` learns:
+    for each cell of `res4` its kind or background and its colour (B×T, −100: none), and its object's centre (B×T×2)."""
 
     images: Tensor
     masks: list[Tensor]
     phrases: list[str]
     colours: list[str]
+    cells: tuple[Tensor, Tensor, Tensor]
 
     def __len__(self) -> int:
         return len(self.images)
+
+
+class CellNaming(nn.Module):
+    """Linear heads on each cell of `res4`, thrown away afterwards: kind or background, colour, centre of the object."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.what = nn.Linear(channels, len(WHAT))
+        self.colour = nn.Linear(channels, len(COLOURS))
+        self.centre = nn.Linear(channels, 2)
+
+    def forward(self, res4: Tensor, cells: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """Cross-entropy of the names, and `CENTRE` times the mean distance from the centre, on each axis."""
+        what, colour, centre = (x.to(res4.device) for x in cells)
+        tokens, of_object = image_tokens(res4).float(), colour >= 0
+        named = F.cross_entropy(self.what(tokens).flatten(0, 1), what.flatten())
+        named = named + F.cross_entropy(self.colour(tokens[of_object]), colour[of_object])
+        return named + CENTRE * F.l1_loss(self.centre(tokens[of_object]), centre[of_object])
 
 
 class RegionCLIP(nn.Module):
@@ -54,11 +82,11 @@ class RegionCLIP(nn.Module):
         self.encoder, self.mask_extractor, self.tokenizer = model.encoder, model.mask_extractor, model.processor.tokenizer
         self.words = nn.EmbeddingBag(len(self.tokenizer), width, mode="sum")
         self.scale = nn.Parameter(torch.tensor(1 / 0.07).log())
+        self.naming = CellNaming(model.config.vision_config.dims[2])
         self.loss = ClipLoss()
 
-    def embed_regions(self, images: Tensor, masks: list[Tensor]) -> Tensor:
+    def embed_regions(self, features: list[Tensor], masks: list[Tensor]) -> Tensor:
         """R×D unit vectors: the mask tokens of all regions of all images."""
-        features = [level.float() for level in self.encoder(images)]
         tokens = self.mask_extractor.mask_token(self.mask_extractor.pool(features, masks))
         return F.normalize(tokens.float(), dim=-1)
 
@@ -71,9 +99,10 @@ class RegionCLIP(nn.Module):
         return F.normalize(self.words(flat, offsets).float(), dim=-1)
 
     def forward(self, batch: Regions) -> Tensor:
-        """Mean of open_clip's loss over the groups, weighted by their size."""
+        """Mean of open_clip's loss over the groups, weighted by their size, and the loss of `CellNaming`."""
         device = self.scale.device
-        regions = self.embed_regions(batch.images.to(device), batch.masks)
+        features = [level.float() for level in self.encoder(batch.images.to(device))]
+        regions = self.embed_regions(features, batch.masks)
         unique = list(dict.fromkeys(batch.phrases))
         texts, row = self.embed_texts(unique), {phrase: i for i, phrase in enumerate(unique)}
         total = weight = 0
@@ -81,7 +110,7 @@ class RegionCLIP(nn.Module):
             text = texts[[row[batch.phrases[i]] for i in group]]
             total = total + len(group) * self.loss(regions[group], text, self.scale.exp().clamp(max=100))
             weight += len(group)
-        return total / weight
+        return total / weight + self.naming(features[2], batch.cells)
 
 
 def groups_without_repeats(phrases: list[str], colours: list[str]) -> list[list[int]]:
@@ -110,7 +139,7 @@ def region_batches(
 
 def _regions(scenes: list[Scene], size: int, seed: int, mean: Tensor, std: Tensor, number: int) -> Regions:
     rng, wording = random.Random(f"{seed}, {number}"), np.random.default_rng([seed, number])
-    images, regions, phrases, colours = [], [], [], []
+    images, regions, phrases, colours, cells = [], [], [], [], []
     for place in range(number * size, (number + 1) * size):
         epoch, place = divmod(place, len(scenes))
         scene = scenes[_order(len(scenes), seed, epoch)[place]]
@@ -125,8 +154,21 @@ def _regions(scenes: list[Scene], size: int, seed: int, mean: Tensor, std: Tenso
         regions.append(torch.from_numpy(masks[:, :, ::side].copy()))
         phrases += [phrase for _, phrase, _ in chosen]
         colours += [colour for _, _, colour in chosen]
+        cells.append(_cells(scene, side))
     pixels = ((torch.stack(images) - mean) / std).contiguous(memory_format=torch.channels_last)
-    return Regions(pixels, regions, phrases, colours)
+    return Regions(pixels, regions, phrases, colours, tuple(map(torch.stack, zip(*cells, strict=True))))
+
+
+def _cells(scene: Scene, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What the cells of a scene's `res4` show, mirrored for a side of −1: kind or background, colour or −100, centre."""
+    grid = scene.image.shape[0] // 16
+    owners = cell_owners(scene, grid).reshape(grid, grid)[:, ::side].ravel()
+    what = [WHAT_AT[obj.kind] for obj in scene.objects] + [WHAT_AT[scene.background]]
+    colour = [COLOURS.index(obj.colour) for obj in scene.objects] + [-100]
+    centre = np.concatenate([centres(scene), np.zeros((1, 2), np.float32)])
+    if side < 0:
+        centre[:, 0] = 1 - centre[:, 0]
+    return tuple(torch.from_numpy(np.array(values)[owners]) for values in (what, colour, centre))  # −1 is the last
 
 
 @functools.lru_cache(maxsize=2)

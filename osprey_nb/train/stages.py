@@ -1,7 +1,7 @@
 """What each stage trains, on what, how fast (paper section 3; notebook 07).
 
     stage                          trains                             on
-    0  eyes and words              encoder; LLM                       regions and phrases; text      tiny only
+    0  eyes and words              encoder; LLM                       regions, cells; lessons         tiny only
     1  image-text alignment        projector                          captions
     2  mask-text alignment         mask extractor                     short region-text pairs
     3  end-to-end                  projector, mask extractor, LLM     everything
@@ -48,23 +48,22 @@ PAPER = (
 )
 #: tiny's own. Learning rates are those of a small model that starts from nothing.
 TINY = (
-    Stage("stage 1: image-text alignment", {"projector": 2e-3}, {"caption": 1}, batch_size=8, minutes=0.3),
+    Stage("stage 1: image-text alignment", {"projector": 1e-3}, {"caption": 1, "existence": 1}, batch_size=8, minutes=0.7),
     Stage(
         "stage 2: mask-text alignment", {"mask_extractor": 1e-3},
-        {"describe_short": 5, "instances": 2, "part_level": 1}, batch_size=8, minutes=1.2,
+        {"describe_short": 4, "instances": 1, "part_level": 1, "asking": 2}, batch_size=8, minutes=1.3,
     ),
     Stage(
-        "stage 3: end-to-end", {"projector": 1e-3, "mask_extractor": 1e-3, "llm": 1e-3},
+        "stage 3: end-to-end", {"projector": 1e-3, "mask_extractor": 1e-3, "llm": 5e-4},
         {
-            "describe_short": 7, "instances": 2, "part_level": 2, "asking": 4, "short_form": 2, "positive_negative": 2,
-            "describe_detailed": 2, "detailed": 1, "conversation": 2, "caption": 1, "existence": 1,
+            "describe_short": 5, "instances": 1, "part_level": 2, "asking": 3, "short_form": 2, "positive_negative": 2,
+            "describe_detailed": 4, "detailed": 1, "conversation": 3, "caption": 2, "existence": 2,
         },
-        batch_size=8, minutes=10.9,
+        batch_size=8, minutes=6,
     ),
 )
-#: Stage 0 of tiny, in minutes of a budget of 25. Lessons about one region come before whole conversations.
-EYES_MINUTES, LESSONS_MINUTES, WORDS_MINUTES = 6.5, 1.3, 3.5
-LESSONS = {"describe_short": 3, "instances": 1, "part_level": 1}
+#: Stage 0 of tiny, in minutes of a budget of 25: the encoder, and the LM's lessons.
+EYES_MINUTES, LESSONS_MINUTES = 6, 9
 
 
 def begin(model: Osprey, stage: Stage, lora: int | None = None) -> list[dict]:

@@ -32,10 +32,11 @@ from .augment import roughen
 from .bridge import bridge
 from .checkpoints import Checkpoints
 from .contrast import RegionCLIP, region_batches
-from .language import draw_record, drawn_batches, text_batches, text_loss, train_tokenizer
+from .language import draw_record, drawn_batches, train_tokenizer
+from .lessons import ROWS, Lessons, lesson_batches
 from .machines import compile_layers, needs_a_compiler
 from .runs import RECORD, facts
-from .stages import EYES_MINUTES, LESSONS, LESSONS_MINUTES, TINY, WORDS_MINUTES, Stage, begin, osprey_loss, summary
+from .stages import EYES_MINUTES, LESSONS_MINUTES, TINY, Stage, begin, osprey_loss, summary
 from .trainer import Budget, Objective, fit, freeze
 from .watch import watchers
 from .world import render_scenes
@@ -44,8 +45,9 @@ RECIPE_MINUTES = 25
 SCENES_PER_MINUTE, MOST_SCENES = 240, 24_000  # of a core; drawing them takes a tenth of the time
 BRIDGE_SCENES = 1500
 FAMILIAR_SCENES = 2000  # enough for what pictures have in common
+LESSONS_RATE = 1.5e-3
 WORD_STD = 0.1  # at 0.02 the sum of words at a region drowns in what the layers add, and the LM takes far longer to find it
-REST_MINUTES = {"cpu": 0.8, "cuda": 0.25}  # the bridge, and saving
+REST_MINUTES = {"cpu": 1.5, "cuda": 0.5}  # the bridge, and saving
 LEAST_SHARE = 0.02  # of the recipe's minutes: below this some stage would not make a step
 
 
@@ -95,7 +97,7 @@ def train_tiny(
         needs_a_compiler(device)
     config = OspreyConfig.preset("tiny")
     settings = {
-        "seed": seed, "minutes": minutes, "steps": steps, "stages": repr((LESSONS, TINY)), "config": config.to_json_string(),
+        "seed": seed, "minutes": minutes, "steps": steps, "stages": repr(TINY), "config": config.to_json_string(),
         "compile": compile,
     }
     at, state = checkpoints.to_resume(settings) if resume else (None, {})
@@ -155,18 +157,18 @@ def train_tiny(
 
 
 def recipe(model: Osprey, scenes: list[Scene], seed: int) -> Iterator[Phase]:
-    """The phases of tiny's training, in order: stage 0 in three, then the paper's three stages."""
+    """The phases of tiny's training, in order: stage 0 in two, then the paper's three stages."""
     processor, vision = model.processor, model.config.vision_config
-    clip = RegionCLIP(model).to(model.device)
+    clip, lessons = RegionCLIP(model).to(model.device), Lessons(model).to(model.device)
 
     def look() -> tuple[nn.Module, float]:
         model.requires_grad_(False)
         freeze(clip, [clip])
         return clip, 6e-3
 
-    def speak(lr: float) -> tuple[nn.Module, float]:
+    def read() -> tuple[nn.Module, float]:
         freeze(model, [model.llm])
-        return Objective(model, text_loss), lr
+        return lessons, LESSONS_RATE
 
     def see(stage: Stage) -> tuple[nn.Module, list[dict]]:
         if stage is TINY[0]:
@@ -176,10 +178,8 @@ def recipe(model: Osprey, scenes: list[Scene], seed: int) -> Iterator[Phase]:
     wide = 2 if model.device.type == "cuda" else 1  # a GPU takes so many times the batch in the same time
     eyes = partial(region_batches, scenes, 16 * wide, seed, vision.mean, vision.std)
     yield Phase("stage 0: encoder by contrast", EYES_MINUTES, look, eyes, weight_decay=0.05)
-    lessons = partial(text_batches, scenes, LESSONS, processor, 12 * wide, seed, 1)
-    yield Phase("stage 0: lessons", LESSONS_MINUTES, partial(speak, 1.5e-3), lessons)
-    conversations = partial(text_batches, scenes, TINY[-1].mixture, processor, 8 * wide, seed, None)
-    yield Phase("stage 0: language", WORDS_MINUTES, partial(speak, 1e-3), conversations)
+    texts = partial(lesson_batches, scenes, processor, seed, size=ROWS * wide)
+    yield Phase("stage 0: lessons", LESSONS_MINUTES, read, texts)
     for stage in TINY:
         batches = partial(record_batches, scenes, replace(stage, batch_size=stage.batch_size * wide), processor, seed)
         yield Phase(stage.name, stage.minutes, partial(see, stage), batches)

@@ -1,0 +1,212 @@
+"""Stage 0: lessons that grow. How a small LM learns to use its image, mask and spatial tokens (notebook 07).
+
+    level 0        cat Yes dog No …            colour 2 red size 1 large …
+    level 3        there a cat in the image?   … colour is region2? Answer … ASSISTANT: red
+    the last       the whole prompt: system text, image, overview, questions in full
+
+Shown whole conversations from the start, an LM of this size looks away: it learns which answers are common, and what it would
+have to look up drowns between words that are always the same. So a lesson begins as the words that matter and their answers,
+many questions behind one picture, and grows by a few tokens before and after whenever its answers are right. Each skill has a
+level of its own, and lower levels stay in the mixture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from ..data import language
+from ..data.collate import TOKENS, ahead
+from ..data.phrases import PARTS, SEVERAL
+from ..data.record import Record
+from ..data.scenes import BACKGROUNDS, COLOURS, KINDS, PATTERNS, SIZES, Scene
+from ..model import IGNORE, Osprey
+from ..processor import OspreyProcessor
+from .stand_ins import Named, StandIns, Sums, joined, read_words
+
+#: How many tokens on either side of a word that matters are kept, level by level; the last keeps all.
+REACH = (0, 1, 2, 3, 4, 6, 8, 12, 18, 30, None)
+PASSED = 0.93  # of the words that count in the answers; then a lesson grows
+REMEMBERED = 0.9  # weight of what was before in the running share of right words
+LEAST_STEPS = 12  # at a level
+CURRENT = 0.7  # of the lessons are of their skill's level, the others of lower ones
+FEW_CELLS = 24  # of an image, below the last level: enough to show every object
+LONGEST, LONGEST_WHOLE = 96, 224  # tokens of text below the last level, and at it: short lessons hold more questions
+ROWS, SKILLS_A_STEP = 12, 4
+
+
+@dataclass(frozen=True)
+class Skill:
+    """A maker of records (data/language.py), how often it is taught, and whether its answers need the image."""
+
+    make: Callable[[Scene, np.random.Generator], Record]
+    weight: float = 1
+    image: bool = False
+
+
+SKILLS = {
+    "existence": Skill(partial(language.existence, most=6), 1.5, image=True),
+    "finding": Skill(language.finding, 1.5, image=True),
+    "captions": Skill(language.caption, image=True),
+    "descriptions": Skill(partial(language.describe_detailed, limit=3), image=True),
+    "numbers": Skill(partial(language.numbers, turns=3), 1.5),
+    "questions": Skill(partial(language.asking, each=6), 1.5),
+    "comparisons": Skill(partial(language.conversation, turns=16)),
+    "names": Skill(language.describe_short, 0.5),
+    "parts": Skill(language.part_level, 0.5),
+    "claims": Skill(partial(language.positive_negative, limit=4, each=2)),
+}
+FACTS = (*KINDS, *COLOURS, *PATTERNS, *SIZES, *PARTS, *(word for parts in SEVERAL.values() for word in parts.values()))
+FACTS += ("Yes", "No", "left", "right", "above", "below", "top", "bottom", "middle", *" ".join(BACKGROUNDS).split())
+ASKED = (
+    "colour", "color", "pattern", "size", "large", "Where", "kind", "larger", "same", "respect", "parts", "part", "belong",
+    "category", "detail", "detailed", "Describe", "description", "image", "picture", "short", "this",
+)  # fmt: skip
+
+
+@dataclass
+class Sample:
+    """A record as tokens, and what stands in for what it shows. `few` are cells that show every object."""
+
+    id: str
+    ids: Tensor
+    labels: Tensor
+    cells: Named
+    few: np.ndarray
+    regions: Named
+    places: Named
+
+
+@dataclass
+class Lesson:
+    """Samples of a skill. `lower` is None, or says how far below the skill's level they are, from 0 to 1."""
+
+    skill: str
+    lower: float | None
+    samples: list[Sample]
+
+
+class Lessons(nn.Module):
+    """What `fit` minimises in this stage: a batch is a list of lessons, the loss is their mean. Levels rise on the way."""
+
+    def __init__(self, model: Osprey):
+        super().__init__()
+        self.model, self.sums = model, Sums(model.config.text_config.hidden_size)
+        for name, kind in (("level", torch.long), ("steps", torch.long), ("right", torch.float)):
+            self.register_buffer(name, torch.zeros(len(SKILLS), dtype=kind))
+        tokenizer, vocabulary = model.processor.tokenizer, model.config.text_config.vocab_size
+        numbers = [tokenizer(f"region{n}", add_special_tokens=False)["input_ids"][-1] for n in range(1, 10)]
+        facts = _tokens(tokenizer, FACTS, vocabulary).index_fill(0, torch.tensor(numbers), True)
+        self.register_buffer("facts", facts, persistent=False)
+        self.register_buffer("matters", facts | _tokens(tokenizer, ASKED, vocabulary), persistent=False)
+
+    def forward(self, batch: list[Lesson]) -> Tensor:
+        return sum(self._loss(lesson) for lesson in batch) / len(batch)
+
+    def _loss(self, lesson: Lesson) -> Tensor:
+        number, device = list(SKILLS).index(lesson.skill), self.model.device
+        level = int(self.level[number] * (1 if lesson.lower is None else lesson.lower))
+        last = level == len(REACH) - 1
+        image = last or SKILLS[lesson.skill].image
+        rows = [self._thinned(sample, REACH[level], image) for sample in lesson.samples]
+        ids, labels = (
+            self.model.processor.padded(list(row), value, TOKENS).to(device)
+            for row, value in zip(zip(*rows, strict=True), (0, IGNORE), strict=True)
+        )
+        cells = joined([x.cells if last else x.cells[x.few] for x in lesson.samples]) if image else None
+        counts = [int((row[0] == self.model.config.mask_token_id).sum()) for row in rows]
+        regions, places = (
+            joined([getattr(x, key)[:n] for x, n in zip(lesson.samples, counts, strict=True)]) for key in ("regions", "places")
+        )
+        spliced = read_words(self.model, self.sums, ids, labels, cells, regions, places)
+
+        # logits only where an answer's token is predicted; padding stands on the right, where causal attention never looks
+        hidden = self.model.llm.base_model(inputs_embeds=spliced.embeds, use_cache=False).last_hidden_state
+        answered = spliced.labels[:, 1:] != IGNORE
+        logits = self.model.llm.get_output_embeddings()(hidden[:, :-1][answered]).float()
+        said = spliced.labels[:, 1:][answered]
+        if lesson.lower is None:
+            self._grow(number, (logits.argmax(-1) == said)[self.facts[said]].float().mean())
+        return F.cross_entropy(logits, said)
+
+    @torch.no_grad()
+    def _grow(self, number: int, right: Tensor) -> None:
+        """A skill whose words are right goes up a level."""
+        self.steps[number] += 1
+        self.right[number] += (1 - REMEMBERED) * (right - self.right[number])
+        if self.steps[number] >= LEAST_STEPS and self.right[number] > PASSED and self.level[number] < len(REACH) - 1:
+            self.level[number] += 1
+            self.steps[number], self.right[number] = 0, 0
+
+    def _thinned(self, sample: Sample, reach: int | None, image: bool) -> tuple[Tensor, Tensor]:
+        """ids and labels without what stands further than `reach` from a word that matters, cut where they become too long."""
+        ids, labels, config = sample.ids, sample.labels, self.model.config
+        if reach is None:
+            return self._cut(ids, labels, LONGEST_WHOLE)
+        is_image = ids == config.image_token_id
+        matters = self.matters[ids] | (labels != IGNORE) | (ids == config.mask_token_id) | (ids == config.pos_token_id)
+        matters[0] = True
+        matters = torch.where(is_image, image, matters)
+        kept = F.max_pool1d(matters.float()[None], 2 * reach + 1, 1, reach)[0] > 0
+        kept &= ~is_image | image
+        return self._cut(ids[kept], labels[kept], LONGEST)
+
+    def _cut(self, ids: Tensor, labels: Tensor, longest: int) -> tuple[Tensor, Tensor]:
+        """The answers that fit, the first at any rate."""
+        ends = (labels == self.model.processor.tokenizer.eos_token_id).nonzero()[:, 0] + 1
+        end = ends[max(int((ends <= longest).sum()) - 1, 0)]
+        return ids[:end], labels[:end]
+
+
+def lesson_batches(
+    scenes: list[Scene], processor: OspreyProcessor, seed: int, start: int = 0, lane: int = 0, lanes: int = 1, size: int = ROWS
+) -> Iterator[list[Lesson]]:
+    """Endless batches of `SKILLS_A_STEP` lessons of `size` samples each, made ahead, from step `start` on."""
+    stand_ins, weights = StandIns(processor), np.array([skill.weight for skill in SKILLS.values()])
+
+    def lesson(skill: str, rng: np.random.Generator) -> Lesson:
+        lower = None if rng.random() < CURRENT else rng.random()
+        return Lesson(skill, lower, [draw(SKILLS[skill].make, rng) for _ in range(size)])
+
+    def draw(make: Callable, rng: np.random.Generator) -> Sample:
+        while True:
+            scene = scenes[int(rng.integers(len(scenes)))]
+            record = make(scene, rng)
+            if record.turns:
+                break
+        text = processor.text(record.turns, len(record.regions), record.inline)
+        cells = stand_ins.cells(scene)
+        few = few_cells(cells, rng)
+        regions, places = stand_ins.regions(scene, [record.regions[i] for i in text["order"]])
+        return Sample(record.id, text["input_ids"], text["labels"], cells, few, regions, places)
+
+    def step(number: int) -> list[list[Lesson]]:
+        rng = np.random.default_rng([seed, lanes * number + lane])
+        chosen = rng.choice(list(SKILLS), SKILLS_A_STEP, replace=False, p=weights / weights.sum())
+        return [[lesson(str(skill), rng) for skill in chosen]]
+
+    return ahead(step, start)
+
+
+def few_cells(cells: Named, rng: np.random.Generator) -> np.ndarray:
+    """`FEW_CELLS` of an image's cells, in order: one at least of everything that it shows."""
+    order = rng.permutation(len(cells.ids))
+    _, first = np.unique(cells.ids[order], axis=0, return_index=True)
+    rest = np.delete(order, first)
+    return np.sort(np.concatenate([order[first], rest])[:FEW_CELLS])
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase, words: Iterable[str], vocabulary: int) -> Tensor:
+    """V bool: which tokens these words are made of, with a space before them or without."""
+    found = torch.zeros(vocabulary, dtype=torch.bool)
+    for word in words:
+        for spelt in (word, f" {word}"):
+            found[tokenizer(spelt, add_special_tokens=False)["input_ids"]] = True
+    return found
