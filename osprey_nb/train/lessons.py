@@ -33,29 +33,30 @@ from .stand_ins import Named, StandIns, Sums, joined, read_words
 
 #: How many tokens on either side of a word that matters are kept, level by level; the last keeps all.
 REACH = (0, 1, 2, 3, 4, 6, 8, 12, 18, 30, None)
-PASSED = 0.93  # of the words that count in the answers; then a lesson grows
 REMEMBERED = 0.9  # weight of what was before in the running share of right words
 LEAST_STEPS = 12  # at a level
 CURRENT = 0.7  # of the lessons are of their skill's level, the others of lower ones
 FEW_CELLS = 24  # of an image, below the last level: enough to show every object
 LONGEST, LONGEST_WHOLE = 96, 224  # tokens of text below the last level, and at it: short lessons hold more questions
-ROWS, SKILLS_A_STEP = 12, 4
+ROWS, SKILLS_A_STEP = 6, 4  # small and many steps: what is looked up is found sooner than with twice the rows
 
 
 @dataclass(frozen=True)
 class Skill:
-    """A maker of records (data/language.py), how often it is taught, and whether its answers need the image."""
+    """A maker of records (data/language.py), how often it is taught, whether its answers need the image, and what share of the
+    words that count in them must be right for the lesson to grow: fewer where several answers would be true."""
 
     make: Callable[[Scene, np.random.Generator], Record]
     weight: float = 1
     image: bool = False
+    passed: float = 0.9
 
 
 SKILLS = {
     "existence": Skill(partial(language.existence, most=6), 1.5, image=True),
     "finding": Skill(language.finding, 1.5, image=True),
-    "captions": Skill(language.caption, image=True),
-    "descriptions": Skill(partial(language.describe_detailed, limit=3), image=True),
+    "captions": Skill(language.caption, image=True, passed=0.85),
+    "descriptions": Skill(partial(language.describe_detailed, limit=3), image=True, passed=0.8),
     "numbers": Skill(partial(language.numbers, turns=3), 1.5),
     "questions": Skill(partial(language.asking, each=6), 1.5),
     "comparisons": Skill(partial(language.conversation, turns=16)),
@@ -141,7 +142,8 @@ class Lessons(nn.Module):
         """A skill whose words are right goes up a level."""
         self.steps[number] += 1
         self.right[number] += (1 - REMEMBERED) * (right - self.right[number])
-        if self.steps[number] >= LEAST_STEPS and self.right[number] > PASSED and self.level[number] < len(REACH) - 1:
+        passed = self.right[number] > list(SKILLS.values())[number].passed
+        if self.steps[number] >= LEAST_STEPS and passed and self.level[number] < len(REACH) - 1:
             self.level[number] += 1
             self.steps[number], self.right[number] = 0, 0
 

@@ -85,7 +85,7 @@ class StandIns:
         middle = np.concatenate([centres(scene), [[-1, -1]]]).astype(np.float32)
         return Named(self._ids(words)[owners], middle[owners])  # −1, the background, is the last
 
-    def regions(self, scene: Scene, masks: Sequence[np.ndarray]) -> tuple[Named, Named]:
+    def regions(self, scene: Scene, masks: Sequence[np.ndarray] | np.ndarray) -> tuple[Named, Named]:
         """Mask and spatial token of some of the scene's masks."""
         regions, places = region_words(scene), spatial_words(scene)
         found = {mask.tobytes(): (words, where) for (mask, words), where in zip(regions, places, strict=True)}

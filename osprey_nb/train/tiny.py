@@ -29,7 +29,7 @@ from ..familiar import LEAST, fit_familiar
 from ..model import Osprey
 from ..processor import OspreyProcessor
 from .augment import roughen
-from .bridge import bridge
+from .bridge import STEPS, bridge
 from .checkpoints import Checkpoints
 from .contrast import RegionCLIP, region_batches
 from .language import draw_record, drawn_batches, train_tokenizer
@@ -45,7 +45,7 @@ RECIPE_MINUTES = 25
 SCENES_PER_MINUTE, MOST_SCENES = 240, 24_000  # of a core; drawing them takes a tenth of the time
 BRIDGE_SCENES = 1500
 FAMILIAR_SCENES = 2000  # enough for what pictures have in common
-LESSONS_RATE = 1.5e-3
+LESSONS_RATE = 2e-3
 WORD_STD = 0.1  # at 0.02 the sum of words at a region drowns in what the layers add, and the LM takes far longer to find it
 REST_MINUTES = {"cpu": 1.5, "cuda": 0.5}  # the bridge, and saving
 LEAST_SHARE = 0.02  # of the recipe's minutes: below this some stage would not make a step
@@ -117,7 +117,7 @@ def train_tiny(
     model.to(device, memory_format=torch.channels_last)
     if compile:
         compile_layers(model.llm)
-    phases = list(recipe(model, scenes, seed))
+    phases = list(recipe(model, scenes, seed, steps))
 
     spent_minutes = (time.perf_counter() - started) / 60
     share = state.get("share", (minutes - spent_minutes - REST_MINUTES[device.type]) / sum(phase.minutes for phase in phases))
@@ -156,7 +156,7 @@ def train_tiny(
     return model
 
 
-def recipe(model: Osprey, scenes: list[Scene], seed: int) -> Iterator[Phase]:
+def recipe(model: Osprey, scenes: list[Scene], seed: int, steps: int | None = None) -> Iterator[Phase]:
     """The phases of tiny's training, in order: stage 0 in two, then the paper's three stages."""
     processor, vision = model.processor, model.config.vision_config
     clip, lessons = RegionCLIP(model).to(model.device), Lessons(model).to(model.device)
@@ -172,7 +172,7 @@ def recipe(model: Osprey, scenes: list[Scene], seed: int) -> Iterator[Phase]:
 
     def see(stage: Stage) -> tuple[nn.Module, list[dict]]:
         if stage is TINY[0]:
-            bridge(model, scenes[:BRIDGE_SCENES], seed)
+            bridge(model, scenes[:BRIDGE_SCENES], seed, steps or STEPS)
         return Objective(model, osprey_loss), begin(model, stage)
 
     wide = 2 if model.device.type == "cuda" else 1  # a GPU takes so many times the batch in the same time
