@@ -41,7 +41,7 @@ import osprey_nb
 from osprey_nb import diagrams
 from osprey_nb.data.phrases import parse_phrase
 from osprey_nb.data.scenes import make_scene
-from osprey_nb.evaluate.synthetic import blind
+from osprey_nb.evaluate.controls import blind
 from osprey_nb.exercises import check
 from osprey_nb.viz import overlay
 from osprey_nb.widgets import probes

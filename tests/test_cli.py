@@ -179,9 +179,13 @@ def test_eval_prints_a_table_or_json(folder, capsys):
     assert cli.main([*argv, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["seed"] == 5 and result["scenes"] == 2 and 0 <= result["table"]["kind"]["value"] <= 1
+    assert 0 <= result["controls"]["mask token exchanged: kind follows"]["value"] <= 1
     assert cli.main(argv) == 0
     table = capsys.readouterr().out
     assert "2 fresh scenes, seed 5" in table and "colour" in table and "95 % interval" in table
+    assert "One kind of token exchanged at a time" in table and "spatial token zero" in table
+    assert cli.main([*argv, "--no-controls"]) == 0
+    assert "exchanged" not in capsys.readouterr().out
 
 
 def test_train_passes_its_options_on(monkeypatch, tmp_path, capsys):

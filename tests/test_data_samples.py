@@ -96,9 +96,10 @@ def test_captions_follow_llava():
     assert len({entry["id"] for entry in entries}) == 64
     for entry in entries:
         assert set(entry) == {"id", "image", "conversations"} and (FOLDER / "images" / entry["image"]).is_file()
-        human, gpt = entry["conversations"]
-        assert human["from"] == "human" and human["value"].startswith("<image>\n")
-        assert gpt["from"] == "gpt" and "<" not in gpt["value"]
+        said = entry["conversations"]
+        assert [turn["from"] for turn in said] == ["human", "gpt"] * 2  # a caption, and where it is
+        assert said[0]["value"].startswith("<image>\n")
+        assert not any("<" in turn["value"].removeprefix("<image>\n") for turn in said)
 
 
 def test_instances_follow_coco_and_agree_with_the_scenes():

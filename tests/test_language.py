@@ -77,7 +77,7 @@ def test_places_are_true_of_the_pixels():
         scene = make_scene(seed)
         for obj in scene.objects:
             rows, columns = (np.ptp(index) / 2 + index.min() for index in np.nonzero(obj.mask))
-            said = place(obj)
+            said = place(obj.mask)
             for word, centre in (("left", 128 - columns), ("right", columns), ("top", 128 - rows), ("bottom", rows)):
                 assert (centre > 64) if word in said else (centre < 90), (seed, obj.kind, said)
 
@@ -123,7 +123,7 @@ def test_parse_phrase_is_robust(text, expected):
 def test_every_kind_of_record_is_made_and_repeats(told):
     sources = {record.source for _, record in told}
     assert sources == {
-        "describe_short", "describe_detailed", "llava_captions", "instances", "existence", "osprey_short_form",
+        "describe_short", "describe_detailed", "llava_captions", "instances", "existence", "finding", "osprey_short_form",
         "osprey_conversation", "osprey_detail_description", "osprey_part_level", "osprey_lvis_positive_negative",
     }  # fmt: skip
     scene = make_scene(3)
@@ -165,48 +165,56 @@ def test_short_descriptions_are_true(told):
             assert (parsed["kind"], parsed["colour"]) == (region.obj.kind, region.obj.colour)
             assert parsed["part"] == (region.part.name if region.part else None)
             assert parsed["pattern"] == (None if region.obj.pattern == "plain" else region.obj.pattern)
-            assert not (set(answer.split()) & (set(SIZES) - {region.obj.size}))
+            assert not set(answer.split()) & set(SIZES)  # a size is told in detail, or asked for
     assert set(questions) == set(language.SHORT_QUESTIONS)
     assert questions.most_common(1)[0][0] == language.SHORT_QUESTION
 
 
 def test_detailed_descriptions_are_true_and_short(told):
+    related = patterned = 0
     for scene, record in told:
         if record.source not in ("describe_detailed", "osprey_detail_description"):
             continue
-        for _, answer, (obj, part) in asked(scene, record):
+        for _, answer, region in asked(scene, record):
+            obj, part = region
             assert len(answer.split()) <= 60 and 1 <= answer.count(".") <= 3
             parsed = parse_phrase(answer)
             assert (parsed["kind"], parsed["colour"]) == (obj.kind, obj.colour)
-            assert f"{place(obj)} of the picture" in answer
+            assert parsed["pattern"] == (None if obj.pattern == "plain" else obj.pattern)
+            assert f"{place(region.mask)} of the picture" in answer
+            patterned += parsed["pattern"] is not None
             if part is not None:
                 assert f"The {part.name} is {part_colour(obj, part)}." in answer
-            else:
-                assert obj.size in answer and f"You can see its {part_list(scene, obj)}." in answer
-                near = re.search(r"It is (.*?) (an? \w+ \w+)\.$", answer)
-                if near:
-                    check_relation(scene, obj, near[1], near[2])
+                continue
+            assert obj.size in answer and f"You can see its {part_list(scene, obj)}." in answer
+            relation = re.search(r"It is ([a-z ]*(?:of|above|below)) (an? \w+ \w+)\.$", answer)
+            if relation:
+                other = next(x for x in scene.objects if object_phrase(x) == relation[2])
+                check_direction(obj, relation[1], other)
+                related += 1
+    assert related > 100 and patterned > 100
 
 
-def check_relation(scene, obj, said, phrase):
-    other = next(o for o in scene.objects if object_phrase(o) == phrase)
-    said = {"to the left of": "left of", "to the right of": "right of"}.get(said, said)
-    assert (obj.index, said, other.index) in scene.relations
+def check_direction(a, said, b):
+    """By the middles of the two drawings: far enough apart in this direction, and more so than across."""
+    assert a is not b
+    dx, dy = b.spec.x - a.spec.x, b.spec.y - a.spec.y
+    along, across = {"to the left of": (dx, dy), "to the right of": (-dx, dy), "above": (dy, dx), "below": (-dy, dx)}[said]
+    assert along > 1.6 * abs(across) and along > 1024 // 5, (said, along, across)
 
 
 def test_captions_are_true(told):
     for scene, record in told:
         if record.source != "llava_captions":
             continue
-        ((_, answer),) = record.turns
-        first, _, second = answer.partition(". ")
-        assert language.PLACES[scene.background] in first
-        for pair in re.findall(rf"({'|'.join(COLOURS)}) ({'|'.join(KINDS)})", first):
-            assert pair in [(obj.colour, obj.kind) for obj in scene.objects]
-        if second:
-            one, said, other = re.fullmatch(r"The (\w+ \w+) is (.*) the (\w+ \w+)\.", second).groups()
-            obj = next(o for o in scene.objects if f"{o.colour} {o.kind}" == one)
-            check_relation(scene, obj, said, language.article(other))
+        turns = dict(record.turns)
+        where = language.PLACES[scene.background]
+        assert turns.pop("Where is this?").lower() == f"{where}."
+        ((question, answer),) = turns.items()
+        assert question in language.CAPTION_QUESTIONS and answer.endswith(f" {where}.")
+        pairs = re.findall(rf"({'|'.join(COLOURS)}) ({'|'.join(KINDS)})", answer)
+        left_to_right = sorted(scene.objects, key=lambda obj: obj.spec.x)
+        assert [*pairs] == [(obj.colour, obj.kind) for obj in left_to_right]
 
 
 def is_true(claim, region) -> bool:
@@ -238,10 +246,26 @@ def test_positive_negative_is_balanced_and_never_false(told):
 def test_existence_is_balanced_and_true(told):
     for scene, record in told:
         if record.source == "existence":
-            assert sorted(answer for _, answer in record.turns) == ["No", "Yes"]
+            asked = min(3, len({obj.kind for obj in scene.objects}))
+            assert Counter(answer for _, answer in record.turns) == {"Yes": asked, "No": asked}
+            assert len({parse_phrase(question)["kind"] for question, _ in record.turns}) == 2 * asked
             for question, answer in record.turns:
                 kind = parse_phrase(question)["kind"]
                 assert (kind in {obj.kind for obj in scene.objects}) == (answer == "Yes")
+
+
+def test_what_there_is_one_of_is_found(told):
+    found = Counter()
+    for scene, record in told:
+        if record.source != "finding":
+            continue
+        for question, answer in record.turns:
+            words = parse_phrase(question)
+            asked, told_of = ("kind", "colour") if words["kind"] else ("colour", "kind")
+            (obj,) = (obj for obj in scene.objects if getattr(obj, asked) == words[asked])
+            assert answer == getattr(obj, told_of)
+            found[asked] += 1
+    assert min(found["kind"], found["colour"]) > 50
 
 
 def test_one_word_answers_are_true(told):
@@ -264,7 +288,7 @@ def test_one_word_answers_are_true(told):
             elif "size" in question or "large" in question:
                 assert answer == obj.size
             elif question.startswith("Where"):
-                assert answer == place(obj)
+                assert answer == place(region.mask)
             else:
                 assert answer == region.category
             if record.source == "osprey_part_level":
@@ -272,29 +296,36 @@ def test_one_word_answers_are_true(told):
 
 
 def test_conversations_are_true(told):
+    said = Counter()
     for scene, record in told:
         if record.source != "osprey_conversation":
             continue
         objects = [region.obj for region in regions_of(scene, record)]
-        assert 2 <= len(record.turns) <= 4
+        assert 2 <= len(objects) <= 4 and 2 <= len(record.turns) <= 8
         for question, answer in record.turns:
-            for n, phrase in re.findall(r"<region(\d)> is an? ((?:\w+ )*\w+)", answer):
-                parsed, obj = parse_phrase(phrase.split(" and ")[0]), objects[int(n) - 1]
+            one, other = (objects[n] for n in (numbered(question) * 2)[:2])
+            told_of = re.findall(r"<region(\d)> is (an? \w+(?: \w+)*?)(?= and <|\.)", answer)
+            for n, phrase in told_of:
+                parsed, obj = parse_phrase(phrase), objects[int(n) - 1]
                 assert parsed["kind"] == obj.kind and parsed["colour"] in (None, obj.colour)
-            if "colour" in question:
-                assert answer.startswith("Yes") == (objects[0].colour == objects[1].colour)
-            elif "same kind" in question:
-                assert answer.startswith("Yes") == (objects[0].kind == objects[1].kind)
-            elif "larger" in question:
-                larger, smaller = (objects[i] for i in ((0, 1) if "<region1>" in answer else (1, 0)))
+                assert parsed["colour"] is None or parsed["pattern"] == (None if obj.pattern == "plain" else obj.pattern)
+            about = next((word for word in ("same colour", "same kind", "larger", "parts") if word in question), "")
+            if about.startswith("same"):
+                words = [getattr(x, about.split()[-1]) for x in (one, other)]
+                assert answer.startswith("Yes" if words[0] == words[1] else "No") and all(word in answer for word in words)
+            elif about == "larger":
+                larger, smaller = (one, other) if numbered(answer) == numbered(question)[:1] else (other, one)
                 assert SIZES.index(larger.size) > SIZES.index(smaller.size)
-            elif match := re.fullmatch(r"Is <region1> (.*) <region2>\?", question):
-                true = match[1].replace("to the ", "") in [
-                    r for i, r, j in scene.relations if (i, j) == (objects[0].index, objects[1].index)
-                ]
-                assert answer.startswith("Yes") == true
-            if match := re.search(r"<region1> is (to the left of|to the right of|above|below|behind|in front of) ", answer):
-                check_relation(scene, objects[0], match[1], object_phrase(objects[1]))
+            elif about == "parts":
+                assert answer == f"Its {part_list(scene, one)}."
+            elif match := re.search(r"(<region\d>) is ([a-z ]*(?:of|above|below)) (<region\d>)\.$", answer):
+                about = "relation"
+                check_direction(one, match[2], other)
+                assert numbered(answer) == numbered(question)
+                if question.startswith("Is"):
+                    assert answer.startswith("Yes" if f" {match[2]} " in question else "No")
+            said[about] += 1
+    assert min(said.values()) >= 10 and len(said) == 6, said
 
 
 def test_training_text_never_names_a_held_out_pair():
@@ -332,27 +363,28 @@ def test_vocabulary_is_small_and_the_protocol_prompts_are_in_it(told):
     } <= questions
 
 
-def test_free_questions_are_true_and_half_of_them_ask_for_the_kind():
+def test_free_questions_are_true_and_ask_for_each_of_six_things():
     words = {kind: set() for kind in dialogues.FREE_QUESTIONS}
-    kinds = total = 0
+    counts = Counter()
     for seed in SEEDS:
         scene = make_scene(seed, 128, "eval", "train")
         record = language.asking(scene, np.random.default_rng(seed), limit=3)
         assert 1 <= len(record.masks) <= 3
-        assert Counter(numbered(question)[0] for question, _ in record.turns) == dict.fromkeys(range(len(record.masks)), 2)
+        assert Counter(numbered(question)[0] for question, _ in record.turns) == dict.fromkeys(range(len(record.masks)), 3)
         for question, answer, region in asked(scene, record):
             obj = region.obj
             assert region.part is None and ONE_WORD not in question
-            true = {"kind": obj.kind, "colour": obj.colour, "pattern": obj.pattern, "size": obj.size, "place": place(obj)}
+            true = {"kind": obj.kind, "colour": obj.colour, "pattern": obj.pattern, "size": obj.size}
+            true["place"] = place(obj.mask)
             about = next((word for word, said in true.items() if said == answer), "claim")
             words[about].add(answer)
-            kinds, total = kinds + (answer == obj.kind), total + 1
+            counts[about] += 1
             if about == "claim":
                 claim = re.search(r"<region\d>(?: is)? (.*)\?", question)[1]
                 is_true = claim in (article(obj.kind), f"{article(obj.colour)} {obj.kind}", obj.colour, obj.pattern)
                 assert answer == ("Yes" if is_true else "No")
     assert words["claim"] == {"Yes", "No"} and all(len(said) > 1 for said in words.values())
-    assert 0.4 < kinds / total < 0.6
+    assert all(counts.total() / 12 < counts[about] < counts.total() / 4 for about in words), counts
 
 
 def test_large_parts_are_asked_about_more_often():

@@ -184,6 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("eval", evaluate, "measure a model on scenes it was never trained on")
     sub.add_argument("model", help="tiny (shipped) or the folder of a model")
     takes_scenes(sub, 500)
+    sub.add_argument("--no-controls", dest="controls", action="store_false", help="leave out which token carries what")
 
     sub = command("eval-sam", evaluate_sam, "measure the masks of clicks and boxes on scenes that were never trained on")
     sub.add_argument("model", nargs="?", default="tiny", help="tiny (default), vit_b, vit_l, vit_h, classic, or a file")

@@ -101,10 +101,17 @@ def runs(arguments: argparse.Namespace) -> int:
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
+    from ..evaluate.controls import controls
+    from ..evaluate.metrics import format_table
     from ..evaluate.synthetic import evaluate as measure
 
-    model = load_model(arguments.model)
-    return _show_table(arguments, measure(model, seed=arguments.seed, scenes=arguments.scenes), "right")
+    model, few = load_model(arguments.model), max(2, arguments.scenes // 2)
+    table = measure(model, seed=arguments.seed, scenes=arguments.scenes)
+    exchanged = controls(model, seed=arguments.seed, scenes=few) if arguments.controls else {}
+    _show_table(arguments, table, "right", {"controls": exchanged} if exchanged else {})
+    if exchanged and not arguments.json:
+        print(f"\nOne kind of token exchanged at a time, {few} of the scenes\n{format_table(exchanged, 'so')}")
+    return 0
 
 
 def evaluate_sam(arguments: argparse.Namespace) -> int:
@@ -114,11 +121,12 @@ def evaluate_sam(arguments: argparse.Namespace) -> int:
     return _show_table(arguments, evaluate_segmenter(load_segmenter(arguments.model), arguments.seed, arguments.scenes), "IoU")
 
 
-def _show_table(arguments: argparse.Namespace, table: dict[str, dict], measure: str) -> int:
+def _show_table(arguments: argparse.Namespace, table: dict[str, dict], measure: str, more: dict | None = None) -> int:
     from ..evaluate.metrics import format_table
 
     if arguments.json:
-        print(json.dumps({"model": arguments.model, "seed": arguments.seed, "scenes": arguments.scenes, "table": table}))
+        of = {name: getattr(arguments, name) for name in ("model", "seed", "scenes")}
+        print(json.dumps({**of, "table": table, **(more or {})}))
     else:
         print(f"{arguments.model}, {arguments.scenes} fresh scenes, seed {arguments.seed}\n{format_table(table, measure)}")
     return 0

@@ -28,7 +28,7 @@ from osprey_nb.data.phrases import (
     shuffled,
 )
 from osprey_nb.data.record import Record
-from osprey_nb.data.scenes import Scene
+from osprey_nb.data.scenes import Part, Scene, SceneObject
 
 DETAILED_QUESTION = "Can you give me a detailed description of {}?"
 ONE_WORD = "Answer the question using a single word or phrase."
@@ -48,6 +48,20 @@ FREE_QUESTIONS = {  # as people type them, without the words that ask for one wo
     "claim": ("Is {} {claim}?", "Would you say that {} is {claim}?"),
 }
 CLEAR = 1.25  # how far from doubt a direction is that a description chooses to tell
+OBJECT_QUESTIONS = {  # each with ONE_WORD behind it
+    "kind": ("What is the category of {}?", "What kind of object is {}?", "What is {}?"),
+    "colour": COLOUR_QUESTIONS,
+    "pattern": ("What is the pattern of {}?", "Is {} plain, striped, dotted or checked?"),
+    "size": ("What is the size of {}?", "Is {} small, medium or large?"),
+    "place": ("Where is {} in the picture?",),
+}
+PART_QUESTIONS = {  # the same about parts
+    "category": ("What is the category of {}?", "What is {}?"),
+    "part": ("Which part of the {kind} is {}?",),
+    "owner": ("Which object does {} belong to?", "{} is a part of which object?"),
+    "owner's colour": ("What colour is the object that {} belongs to?",),
+}
+PIECE_QUESTIONS = ("What is the category of {}?", "Which part is {}?", "What is {}?")
 PLACES = {
     "meadow": "in a meadow",
     "beach": "on a beach",
@@ -88,27 +102,27 @@ def ask_each(rng: np.random.Generator, questions: dict[str, int], answers: list[
     return [(pick(rng, questions).format(f"<region{i}>"), answer) for i, answer in enumerate(answers, 1)]
 
 
+def facts(obj: SceneObject) -> dict[str, str]:
+    """What one word or phrase says about an object."""
+    return {"kind": obj.kind, "colour": obj.colour, "pattern": obj.pattern, "size": obj.size, "place": place(obj.mask)}
+
+
+def part_facts(obj: SceneObject, part: Part) -> dict[str, str]:
+    """What one word or phrase says about a part; its own colour is not among them (`part_level` asks for that)."""
+    return {"category": f"{obj.kind}:{part.name}", "part": part.name, "owner": obj.kind, "owner's colour": obj.colour}
+
+
 def short_form(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record:
     """Questions that one word answers: category, colour, pattern, size, place, owner of a part."""
     regions, turns = pick_regions(scene, rng, limit, parts=0.3), []
     for i, (obj, part) in enumerate(regions, 1):
         if part is None:
-            asked = (
-                (("What is the category of {}?", "What kind of object is {}?", "What is {}?"), obj.kind),
-                (COLOUR_QUESTIONS, obj.colour),
-                (("What is the pattern of {}?", "Is {} plain, striped, dotted or checked?"), obj.pattern),
-                (("What is the size of {}?", "Is {} small, medium or large?"), obj.size),
-                (("Where is {} in the picture?",), place(obj.mask)),
-            )
+            answers, asked = facts(obj), OBJECT_QUESTIONS
         else:
-            asked = (
-                (("What is the category of {}?", "What is {}?"), f"{obj.kind}:{part.name}"),
-                ((f"Which part of the {obj.kind} is {{}}?",), part.name),
-                (("Which object does {} belong to?", "{} is a part of which object?"), obj.kind),
-                (("What colour is the object that {} belongs to?",), obj.colour),
-            )
-        questions, answer = pick(rng, asked)
-        turns.append((f"{pick(rng, questions).format(f'<region{i}>')} {ONE_WORD}", answer))
+            answers, asked = part_facts(obj, part), PART_QUESTIONS
+        about = pick(rng, [*asked])
+        question = pick(rng, asked[about]).format(f"<region{i}>", kind=obj.kind)
+        turns.append((f"{question} {ONE_WORD}", answers[about]))
     return record(scene, "osprey_short_form", regions, shuffled(rng, turns), inline=False)
 
 
@@ -120,10 +134,7 @@ def asking(scene: Scene, rng: np.random.Generator, limit: int = 4, each: int = 3
     for i, region in enumerate(regions, 1):
         obj = region.obj
         claim, said = pick(rng, list(zip(_claims(scene, region, rng), ("Yes", "No"), strict=True)))
-        answers = {
-            "kind": obj.kind, "colour": obj.colour, "pattern": obj.pattern, "size": obj.size, "place": place(obj.mask),
-            "claim": said,
-        }  # fmt: skip
+        answers = facts(obj) | {"claim": said}
         for about in shuffled(rng, FREE_QUESTIONS)[:each]:
             turns.append((pick(rng, FREE_QUESTIONS[about]).format(f"<region{i}>", claim=claim), answers[about]))
     return record(scene, "osprey_short_form", regions, shuffled(rng, turns), inline=False)
@@ -199,10 +210,7 @@ def part_level(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record
     """Parts only: their category as `bicycle:wheel`, and their colour."""
     regions, turns = pick_regions(scene, rng, limit, parts=1), []
     for i, (obj, part) in enumerate(regions, 1):
-        category = (
-            ("What is the category of {}?", "Which part is {}?", "What is {}?"),
-            f"{obj.kind}:{part.name}",
-        )
+        category = PIECE_QUESTIONS, f"{obj.kind}:{part.name}"
         colour = COLOUR_QUESTIONS, part_colour(obj, part)
         questions, answer = pick(rng, {category: 2, colour: 1})
         turns.append((f"{pick(rng, questions).format(f'<region{i}>')} {ONE_WORD}", answer))

@@ -44,6 +44,11 @@ _SINGULAR = {plural: part for parts in SEVERAL.values() for part, plural in part
 _RELATIONS = {"left of": "to the left of", "right of": "to the right of"}
 #: A direction and its opposite.
 OPPOSITE = {"to the left of": "to the right of", "to the right of": "to the left of", "above": "below", "below": "above"}
+FIELDS = (  # the picture in nine
+    ("at the top left", "at the top", "at the top right"),
+    ("on the left", "in the middle", "on the right"),
+    ("at the bottom left", "at the bottom", "at the bottom right"),
+)
 
 
 class Region(NamedTuple):
@@ -107,12 +112,7 @@ def place(mask: np.ndarray) -> str:
     """Where the middle of a mask's box is in the picture, in nine fields: `at the top left`, `in the middle` …"""
     centres = (np.flatnonzero(mask.any(axis=axis))[[0, -1]].mean() + 0.5 for axis in (0, 1))
     column, row = (int(v > 0.39 * side) + int(v > 0.61 * side) for v, side in zip(centres, mask.shape[::-1], strict=True))
-    fields = (
-        ("at the top left", "at the top", "at the top right"),
-        ("on the left", "in the middle", "on the right"),
-        ("at the bottom left", "at the bottom", "at the bottom right"),
-    )
-    return fields[row][column]
+    return FIELDS[row][column]
 
 
 def direction_words(a: SceneObject, b: SceneObject, margin: float = 1) -> str | None:
@@ -121,9 +121,14 @@ def direction_words(a: SceneObject, b: SceneObject, margin: float = 1) -> str | 
     return _RELATIONS.get(found, found)
 
 
+def singular(word: str) -> str:
+    """The name of a part from its plural; any other word stays as it is."""
+    return _SINGULAR.get(word, word)
+
+
 def parse_phrase(text: str) -> dict[str, str | None]:
     """The first kind, colour, part and pattern named in a text, and None for each that is not there."""
-    words = [_SINGULAR.get(word, word) for word in re.findall(r"[a-z]+", str(text).lower())]
+    words = [singular(word) for word in re.findall(r"[a-z]+", str(text).lower())]
     vocabularies = {"kind": KINDS, "colour": COLOURS, "part": PARTS, "pattern": PATTERNS}
     return {key: next((word for word in words if word in vocabulary), None) for key, vocabulary in vocabularies.items()}
 

@@ -20,11 +20,24 @@ def interval(results: list[list], rng: np.random.Generator) -> dict:
     return {"value": float(sums.sum() / max(n, 1)), "low": float(low), "high": float(high), "n": n}
 
 
-def format_table(result: dict[str, dict], measure: str = "right") -> str:
-    """The result as text, a line a metric; `measure` heads the values."""
-    lines = [f"{'':36}{measure:>8}  {'95 % interval':15}{'n':>6}{'goal':>7}"]
-    for metric, row in result.items():
-        interval = f"{row['low']:.1%} – {row['high']:.1%}" if row["low"] is not None else ""
-        goal = f"{row['goal']:.0%}" if "goal" in row else ""
-        lines.append(f"{metric:36}{row['value']:>8.1%}  {interval:15}{row['n']:>6}{goal:>7}")
+def format_table(table: dict[str, dict], measure: str = "right") -> str:
+    """The rows as text, below the names of their groups; `measure` heads the values. A goal that isn't reached is marked."""
+    lines = [f"{'':38}{measure:>8}  {'95 % interval':15}{'n':>7}{'guesser':>9}{'goal':>10}"]
+    group = None
+    for name, row in table.items():
+        if row.get("group") != group:
+            group = row["group"]
+            lines += ["", group]
+        name = name.removeprefix(f"{group}: ") + (f": {row['which']}" if "which" in row else "")
+        span = f"{row['low']:.1%} – {row['high']:.1%}" if row["low"] is not None else ""
+        guess = f"{row['guesser']:.1%}" if "guesser" in row else ""
+        missed = "  missed" if not row.get("reached", True) else ""
+        line = f"{name:38}{row['value']:>8.1%}  {span:15}{row['n']:>7}{guess:>9}{_goal(row.get('goal')):>10}{missed}"
+        lines.append(line.rstrip())
     return "\n".join(lines)
+
+
+def _goal(goal: float | tuple[float, float] | None) -> str:
+    if goal is None:
+        return ""
+    return "–".join(f"{100 * value:.3g}" for value in (goal if isinstance(goal, tuple) else (goal,))) + "%"

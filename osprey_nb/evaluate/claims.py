@@ -1,0 +1,299 @@
+"""What an answer claims, and whether each claim is true of the scene. Nothing but text and scene graph: no model.
+
+    question ──WORDINGS──▶ topic ──READERS──▶ [Claim("detailed: kind", True), Claim("detailed: relation", False), …]
+    answer, scene, regions ─────────┘
+
+A topic has claims that its answers must make: what can't be read counts as false, never as left out. What is said beyond them
+is read, too.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..data.dialogues import PLACES
+from ..data.kinds import COLOURS, KINDS, PATTERNS, SIZES
+from ..data.phrases import FIELDS, PARTS, Region, direction_words, part_colour, part_list, place, singular
+from ..data.scenes import Scene, SceneObject
+from ..prompt import plain_regions
+from .wordings import DIRECTION, matched
+
+FIELD = f"({'|'.join(word for row in FIELDS for word in row)})"
+GROUND = f"({'|'.join(PLACES.values())})"
+VOCABULARY = {"kind": set(KINDS), "colour": set(COLOURS), "pattern": set(PATTERNS), "size": set(SIZES), "part": set(PARTS)}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`name` is its topic and what it is about: `detailed: place`, `short part: kind`, `same colour`."""
+
+    name: str
+    right: bool
+
+
+class Context(NamedTuple):
+    """What a question is about: `regions` are those that it names, `numbers` their numbers, `words` what else it says."""
+
+    scene: Scene
+    regions: list[Region]
+    numbers: list[int]
+    words: dict[str, str]
+
+
+def read(question: str, answer: str, scene: Scene, regions: list[Region]) -> list[Claim]:
+    """Every claim of an answer: one at least. `regions` are those of the prompt, `<region1>` first.
+
+    `scene` is where other objects and the background are looked up. Raises ValueError for a question that training doesn't ask.
+    """
+    topic, words = matched(question)
+    numbers = [int(number) for number in re.findall(r"region(\d+)", plain_regions(question))]
+    asked = Context(scene, [regions[number - 1] for number in numbers], numbers, words)
+    return READERS[topic](plain_regions(answer).strip(), asked)
+
+
+def says_yes(answer: str) -> bool | None:
+    """Does it begin with Yes, with No, or with neither (None)?"""
+    found = re.match(r"(yes|no)\b", answer.strip().lower())
+    return None if found is None else found[1] == "yes"
+
+
+# ---------------------------------------------------------------- one region
+
+
+def _short(said: str, asked: Context) -> list[Claim]:
+    return _phrase("short", said, asked.regions[0])
+
+
+def _phrase(topic: str, said: str, region: Region) -> list[Claim]:
+    """`a striped red bicycle`, `the wheel of a striped red bicycle`. No word for the pattern claims that there is none."""
+    (obj, part), words = region, _named(said)
+    topic += " part" if part else ""
+    patterns = ([], ["plain"]) if obj.pattern == "plain" else ([obj.pattern],)
+    right = {
+        "kind": words["kind"] == [obj.kind] and bool(words["part"]) == bool(part),
+        "colour": words["colour"] == [obj.colour],
+        "pattern": bool(words["kind"]) and words["pattern"] in patterns,
+    }
+    if part:
+        right["part"] = words["part"] == [part.name]
+    if words["size"]:
+        right["size"] = words["size"] == [obj.size]
+    return [Claim(f"{topic}: {name}", value) for name, value in right.items()]
+
+
+def _what(said: str, asked: Context) -> list[Claim]:
+    """`What is <region1>?` is answered by a phrase, by a category, and in conversations by a sentence."""
+    if "region" in said:
+        return _named_regions(said, asked)
+    return _short(said, asked) if " " in said else _kind(said, asked)
+
+
+def _kind(said: str, asked: Context) -> list[Claim]:
+    """`bicycle`; of a part `bicycle:wheel`."""
+    obj, part = asked.regions[0]
+    if part is None:
+        return [Claim("asked: kind", _bare(said) == obj.kind)]
+    kind, _, piece = _bare(said).partition(":")
+    return [Claim("asked part: kind", kind == obj.kind), Claim("asked part: part", piece == part.name)]
+
+
+def _word(about: str, true):
+    """A reader of answers that are one word or phrase; `true(obj, part)` is that word."""
+
+    def reader(said: str, asked: Context) -> list[Claim]:
+        obj, part = asked.regions[0]
+        return [Claim(f"asked{' part' if part else ''}: {about}", _bare(said) == true(obj, part))]
+
+    return reader
+
+
+def _yes_or_no(said: str, asked: Context) -> list[Claim]:
+    return [Claim("yes or no", says_yes(said) == _true_of(asked.words["claim"], asked.regions[0]))]
+
+
+def _true_of(claim: str, region: Region) -> bool:
+    """Is `a red bicycle`, `striped`, `the wheel of a bicycle`, `a part of a bicycle` true of a region?"""
+    (obj, part), words = region, _named(claim)
+    if found := re.fullmatch(r"(?:the (\w+)|a part) of an? (\w+)", claim):
+        return part is not None and found[1] in (None, part.name) and found[2] == obj.kind
+    said = {about: named for about, named in words.items() if named}
+    return part is None and bool(said) and all(named == [getattr(obj, about, None)] for about, named in said.items())
+
+
+def _detailed(said: str, asked: Context) -> list[Claim]:
+    region = asked.regions[0]
+    sentences = [sentence for sentence in re.split(r"\.\s*", said) if sentence]
+    return (_of_part if region.part else _of_object)(sentences, region, asked.scene)
+
+
+def _of_object(sentences: list[str], region: Region, scene: Scene) -> list[Claim]:
+    """What and where it is, its parts, a direction to another object; the first is a must."""
+    obj, claims = region.obj, []
+    must = dict.fromkeys(("kind", "colour", "pattern", "size", "place"), False)
+    for i, sentence in enumerate(sentences):
+        if i == 0 and (found := re.fullmatch(f"This is (.+) {FIELD} of the picture", sentence)):
+            must |= {claim.name.removeprefix("detailed: "): claim.right for claim in _phrase("detailed", found[1], region)}
+            must["place"] = found[2] == place(obj.mask)
+        elif found := re.fullmatch("You can see its (.+)", sentence):
+            claims += [Claim("detailed: parts", right) for right in _parts_seen(found[1], obj)]
+        elif found := re.fullmatch(f"It is {DIRECTION} (an? .+)", sentence):
+            claims.append(Claim("detailed: relation", _is_there(found[1], found[2], obj, scene)))
+        else:
+            claims.append(Claim("detailed: readable", False))
+    return [*(Claim(f"detailed: {name}", right) for name, right in must.items()), *claims]
+
+
+def _of_part(sentences: list[str], region: Region, scene: Scene) -> list[Claim]:
+    """Which part of what, its colour, its place: all are a must."""
+    obj, part = region
+    must = dict.fromkeys(("kind", "colour", "pattern", "part", "own colour", "place"), False)
+    patterns = ("This is (.+)", r"The (\w+) is (.+)", f"It is {FIELD} of the picture")
+    found = [re.fullmatch(*pair) for pair in zip(patterns, sentences, strict=False)]
+    if len(found) > 0 and found[0]:
+        must |= {claim.name.removeprefix("detailed part: "): claim.right for claim in _phrase("detailed", found[0][1], region)}
+    if len(found) > 1 and found[1]:
+        must["own colour"] = found[1].groups() == (part.name, part_colour(obj, part))
+    if len(found) > 2 and found[2]:
+        must["place"] = found[2][1] == place(part.mask)
+    beyond = [Claim("detailed part: readable", False)] * (len(sentences) - 3)
+    return [*(Claim(f"detailed part: {name}", right) for name, right in must.items()), *beyond]
+
+
+def _is_there(said: str, phrase: str, obj: SceneObject, scene: Scene) -> bool:
+    """Is an object there that the phrase fits, and is `obj` in this direction of it? Of itself it is in none."""
+    return any(direction_words(obj, other) == said for other in scene.objects if _fits(phrase, other))
+
+
+def _fits(phrase: str, obj: SceneObject) -> bool:
+    """Does `a red bicycle` name this object? Its pattern may be said, too."""
+    words = _named(phrase)
+    if (words["kind"], words["colour"], words["part"]) != ([obj.kind], [obj.colour], []):
+        return False
+    return words["pattern"] in ([], [obj.pattern]) and words["size"] in ([], [obj.size])
+
+
+def _parts_seen(said: str, obj: SceneObject) -> list[bool]:
+    """Of each part that is named: is it seen, not named twice, and in the plural only where all its pieces show?"""
+    words = _items(said)
+    seen = {part.name for part in obj.parts} | set(_items(part_list(obj.scene, obj)))
+    once = [singular(word) for word in words]
+    return [word in seen and singular(word) not in once[:i] for i, word in enumerate(words)]
+
+
+# ---------------------------------------------------------------- two to four regions
+
+
+def _named_regions(said: str, asked: Context) -> list[Claim]:
+    """`region1 is a red car and region2 is a blue cat.`: each region that was asked about, once."""
+    found = re.findall(r"region(\d+) is (.+?)(?=, region| and region|$)", said)
+    phrases = {int(number): phrase for number, phrase in found} if len(found) == len(asked.numbers) else {}
+    pairs = zip(asked.numbers, asked.regions, strict=True)
+    return [claim for number, region in pairs for claim in _phrase("named", phrases.get(number, ""), region)]
+
+
+def _parts(said: str, asked: Context) -> list[Claim]:
+    found = re.fullmatch(r"Its (.+?)\.?", said)
+    return [Claim("parts", right) for right in (_parts_seen(found[1], asked.regions[0].obj) if found else [False])]
+
+
+def _larger(said: str, asked: Context) -> list[Claim]:
+    found = re.fullmatch(r"region(\d+) is larger\.?", said)
+    sizes = [SIZES.index(region.obj.size) for region in asked.regions]
+    return [Claim("larger", found is not None and int(found[1]) == asked.numbers[sizes.index(max(sizes))])]
+
+
+def _direction(asked: Context) -> str | None:
+    return direction_words(*(region.obj for region in asked.regions))
+
+
+def _relation(said: str, asked: Context) -> list[Claim]:
+    one, other = asked.numbers
+    return [Claim("relation", said.removesuffix(".") == f"region{one} is {_direction(asked)} region{other}")]
+
+
+def _is_relation(said: str, asked: Context) -> list[Claim]:
+    """`No, region1 is above region2.`: the yes or no, and what is true."""
+    yes = Claim("relation: yes or no", says_yes(said) == (asked.words["direction"] == _direction(asked)))
+    return [yes, Claim("relation: told", _relation(said.partition(", ")[2], asked)[0].right)]
+
+
+def _same(said: str, asked: Context) -> list[Claim]:
+    """`Yes, both are red.`, `No, region1 is a cat and region2 is a dog.`: the yes or no, and what they are."""
+    about = asked.words["attribute"]
+    one, other = (getattr(region.obj, about) for region in asked.regions)
+    name = f"same {about}"
+    told = re.findall(r"(?:(?:both|each|region(\d+)) (?:is|are)) (?:an? )?(\w+)", said)
+    numbered = [(str(number), word) for number, word in zip(asked.numbers, (one, other), strict=True)]
+    true = [("", one)] if one == other else numbered
+    return [Claim(name, says_yes(said) == (one == other)), Claim(f"{name}: told", told == true)]
+
+
+# ---------------------------------------------------------------- the whole picture
+
+
+def _existence(said: str, asked: Context) -> list[Claim]:
+    there = any(obj.kind in _named(asked.words["kind"])["kind"] for obj in asked.scene.objects)
+    return [Claim("existence", says_yes(said) == there)]
+
+
+def _of_the_only(asks: str, about: str):
+    """A reader of `What colour is the cat?`, asked of what there is one of; `about` is what the question tells of it."""
+
+    def reader(said: str, asked: Context) -> list[Claim]:
+        meant = [obj for obj in asked.scene.objects if getattr(obj, about) == asked.words["only"]]
+        return [Claim(f"{asks} of the only", _bare(said) in [getattr(obj, asks) for obj in meant])]
+
+    return reader
+
+
+def _background(said: str, asked: Context) -> list[Claim]:
+    return [Claim("background", said.lower().removesuffix(".") == PLACES[asked.scene.background])]
+
+
+def _caption(said: str, asked: Context) -> list[Claim]:
+    """Of each object that is named: is it there, and named for the first time? Of each that is there: is it named?"""
+    found = re.fullmatch(f"(.*?) ?{GROUND}?", said.lower().removesuffix("."))
+    left, claims = list(asked.scene.objects), []
+    for item in _items(found[1]):
+        fitting = next((obj for obj in left if _fits(item, obj)), None)
+        claims.append(Claim("caption: named", fitting is not None))
+        left = [obj for obj in left if obj is not fitting]
+    claims += [Claim("caption: found", obj not in left) for obj in asked.scene.objects]
+    return [*claims, Claim("caption: background", found[2] == PLACES[asked.scene.background])]
+
+
+# ---------------------------------------------------------------- words
+
+
+def _named(text: str) -> dict[str, list[str]]:
+    """The kinds, colours, patterns, sizes and parts that a text names, in its order."""
+    words = [singular(word) for word in re.findall(r"[a-z]+", text.lower())]
+    return {about: [word for word in words if word in known] for about, known in VOCABULARY.items()}
+
+
+def _items(text: str) -> list[str]:
+    """`a roof, a door and a window` → its three."""
+    return re.split(r", | and ", text)
+
+
+def _bare(text: str) -> str:
+    """A word or phrase without capitals, article and full stop."""
+    return re.sub(r"^(an?|the) ", "", text.strip().removesuffix(".").lower())
+
+
+READERS = {
+    "caption": _caption, "background": _background, "existence": _existence,
+    "colour of the only": _of_the_only("colour", "kind"), "kind of the only": _of_the_only("kind", "colour"),
+    "detailed": _detailed, "short": _short, "what": _what, "kind": _kind,
+    "colour": _word("colour", lambda obj, part: part_colour(obj, part) if part else obj.colour),
+    "pattern": _word("pattern", lambda obj, part: obj.pattern),
+    "size": _word("size", lambda obj, part: obj.size),
+    "place": _word("place", lambda obj, part: place(obj.mask)),
+    "part": _word("part", lambda obj, part: part.name),
+    "owner": _word("owner", lambda obj, part: obj.kind),
+    "owner's colour": _word("owner's colour", lambda obj, part: obj.colour),
+    "named": _named_regions, "parts": _parts, "larger": _larger, "relation": _relation, "relation?": _is_relation,
+    "same": _same, "yes or no": _yes_or_no,
+}  # fmt: skip
