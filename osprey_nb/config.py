@@ -116,7 +116,7 @@ class OspreyConfig(PreTrainedConfig):
                 extractor_config=OspreyExtractorConfig(width=256, spatial_size=32, spatial_width=256, resize="soft"),
                 text_config=LlamaConfig(
                     vocab_size=1024, hidden_size=192, intermediate_size=512, num_hidden_layers=4,
-                    num_attention_heads=6, max_position_embeddings=1024, rms_norm_eps=1e-5, tie_word_embeddings=True,
+                    num_attention_heads=4, max_position_embeddings=1024, rms_norm_eps=1e-5, tie_word_embeddings=True,
                     initializer_range=0.05, bos_token_id=1, eos_token_id=2, pad_token_id=0,
                 ),
                 image_token_id=3, mask_token_id=4, pos_token_id=5,

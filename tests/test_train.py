@@ -207,7 +207,7 @@ def test_a_step_has_the_same_batch_wherever_one_starts(run, scenes):
 
 def test_a_step_has_the_same_lessons_wherever_one_starts(run, scenes):
     def steps(start):
-        batches = itertools.islice(lesson_batches(scenes, run[0].processor, 4, start=start, size=2), 3)
+        batches = itertools.islice(lesson_batches(scenes, run[0].processor, 4, start=start), 3)
         return [[(x.skill, x.lower, [one.ids.tolist() for one in x.samples]) for x in batch.lessons] for batch in batches]
 
     whole = steps(0)

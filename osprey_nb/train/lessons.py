@@ -38,16 +38,17 @@ LEAST_STEPS = 12  # at a level
 CURRENT = 0.7  # of the lessons are of their skill's level, the others of lower ones
 FEW_CELLS = 24  # of an image, below the last level: enough to show every object
 LONGEST, LONGEST_WHOLE = 96, 224  # tokens of text below the last level, and at it: short lessons hold more questions
-ROWS, SKILLS_A_STEP = 6, 4  # small and many steps: what is looked up is found sooner than with twice the rows
+SKILLS_A_STEP = 4
 
 
 @dataclass(frozen=True)
 class Skill:
-    """A maker of records (data/language.py), how often it is taught, whether its answers need the image, and what share of the
-    words that count in them must be right for the lesson to grow: fewer where several answers would be true."""
+    """A maker of records (data/language.py), how often it is taught and in how many samples, whether its answers need the image,
+    and what share of the words that count in them must be right for the lesson to grow: fewer where several would be true."""
 
     make: Callable[[Scene, np.random.Generator], Record]
     weight: float = 1
+    rows: int = 6
     image: bool = False
     passed: float = 0.9
 
@@ -57,9 +58,9 @@ SKILLS = {
     "finding": Skill(language.finding, 1.5, image=True),
     "captions": Skill(language.caption, image=True, passed=0.85),
     "descriptions": Skill(partial(language.describe_detailed, limit=3), image=True, passed=0.8),
-    "numbers": Skill(partial(language.numbers, turns=3), 1.5),
-    "questions": Skill(partial(language.asking, each=6), 1.5),
-    "comparisons": Skill(partial(language.conversation, turns=16)),
+    "numbers": Skill(partial(language.numbers, turns=1), 1.5, rows=12),
+    "questions": Skill(partial(language.asking, each=6), 3, rows=18),  # what a number means is found last
+    "comparisons": Skill(partial(language.conversation, turns=16), rows=12),
     "names": Skill(language.describe_short, 0.5),
     "parts": Skill(language.part_level, 0.5),
     "claims": Skill(partial(language.positive_negative, limit=4, each=2)),
@@ -178,14 +179,14 @@ class Lessons(nn.Module):
 
 
 def lesson_batches(
-    scenes: list[Scene], processor: OspreyProcessor, seed: int, start: int = 0, lane: int = 0, lanes: int = 1, size: int = ROWS
+    scenes: list[Scene], processor: OspreyProcessor, seed: int, start: int = 0, lane: int = 0, lanes: int = 1, times: int = 1
 ) -> Iterator[Batch]:
-    """Endless batches of `SKILLS_A_STEP` lessons of `size` samples each, made ahead, from step `start` on."""
+    """Endless batches of `SKILLS_A_STEP` lessons of their skills' rows, `times` as many, made ahead, from step `start` on."""
     stand_ins, weights = StandIns(processor), np.array([skill.weight for skill in SKILLS.values()])
 
     def lesson(skill: str, rng: np.random.Generator) -> Lesson:
         lower = None if rng.random() < CURRENT else rng.random()
-        return Lesson(skill, lower, [draw(SKILLS[skill].make, rng) for _ in range(size)])
+        return Lesson(skill, lower, [draw(SKILLS[skill].make, rng) for _ in range(times * SKILLS[skill].rows)])
 
     def draw(make: Callable, rng: np.random.Generator) -> Sample:
         while True:
@@ -216,9 +217,10 @@ def few_cells(cells: Named, rng: np.random.Generator) -> np.ndarray:
 
 
 def _tokens(tokenizer: PreTrainedTokenizerBase, words: Iterable[str], vocabulary: int) -> Tensor:
-    """V bool: which tokens these words are made of, with a space before them or without."""
+    """V bool: which tokens are one of these words, with a space before it or without."""
     found = torch.zeros(vocabulary, dtype=torch.bool)
     for word in words:
-        for spelt in (word, f" {word}"):
-            found[tokenizer(spelt, add_special_tokens=False)["input_ids"]] = True
+        for ids in tokenizer([word, f" {word}"], add_special_tokens=False)["input_ids"]:
+            if len(ids) == 1:
+                found[ids] = True
     return found

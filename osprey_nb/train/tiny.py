@@ -33,7 +33,7 @@ from .bridge import STEPS, bridge
 from .checkpoints import Checkpoints
 from .contrast import RegionCLIP, region_batches
 from .language import draw_record, drawn_batches, train_tokenizer
-from .lessons import ROWS, Lessons, lesson_batches
+from .lessons import Lessons, lesson_batches
 from .machines import compile_layers, needs_a_compiler
 from .runs import RECORD, facts
 from .stages import EYES_MINUTES, LESSONS_MINUTES, TINY, Stage, begin, osprey_loss, summary
@@ -178,7 +178,7 @@ def recipe(model: Osprey, scenes: list[Scene], seed: int, steps: int | None = No
     wide = 2 if model.device.type == "cuda" else 1  # a GPU takes so many times the batch in the same time
     eyes = partial(region_batches, scenes, 16 * wide, seed, vision.mean, vision.std)
     yield Phase("stage 0: encoder by contrast", EYES_MINUTES, look, eyes, weight_decay=0.05)
-    texts = partial(lesson_batches, scenes, processor, seed, size=ROWS * wide)
+    texts = partial(lesson_batches, scenes, processor, seed, times=wide)
     yield Phase("stage 0: lessons", LESSONS_MINUTES, read, texts)
     for stage in TINY:
         batches = partial(record_batches, scenes, replace(stage, batch_size=stage.batch_size * wide), processor, seed)
