@@ -182,7 +182,7 @@ def test_what_a_description_leaves_out_or_garbles_counts_as_false(pair):
          {"same colour": True, "same colour: told": False}),
         ("Are <region1> and <region2> of the same colour?", "Yes, both are {a.colour}.",
          {"same colour": False, "same colour: told": False}),
-        ("Which parts of <region1> can be seen?", "Its parts.", {"parts": False}),
+        ("Which parts of <region1> can be seen?", "You can see its parts.", {"parts": False}),
         ("Is <region1> {a.colour}? Please answer yes or no.", "Yes", {"yes or no": True}),
         ("Is <region1> {a.colour}? Please answer yes or no.", "Yesterday", {"yes or no": False}),
         ("Is <region1> the wheel of a car? Please answer yes or no.", "No", {"yes or no": True}),

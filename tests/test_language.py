@@ -317,7 +317,7 @@ def test_conversations_are_true(told):
                 larger, smaller = (one, other) if numbered(answer) == numbered(question)[:1] else (other, one)
                 assert SIZES.index(larger.size) > SIZES.index(smaller.size)
             elif about == "parts":
-                assert answer == f"Its {part_list(scene, one)}."
+                assert answer == f"You can see its {part_list(scene, one)}."
             elif match := re.search(r"(<region\d>) is ([a-z ]*(?:of|above|below)) (<region\d>)\.$", answer):
                 about = "relation"
                 check_direction(one, match[2], other)

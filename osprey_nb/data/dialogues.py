@@ -40,7 +40,7 @@ DETAILED_QUESTIONS = {  # a question and its weight
 }
 COLOUR_QUESTIONS = ("What colour is {}?", "What color is {}?", "What is the colour of {}?")
 FREE_QUESTIONS = {  # as people type them, without the words that ask for one word
-    "kind": ("Name {}.", "{}?", "What is {}?", "Which object is {}?", "What kind of object is {}?"),
+    "kind": ("Name {}.", "{}?", "Which object is {}?", "What kind of object is {}?"),
     "colour": ("What colour is {}?", "What color is {}?", "What colour does {} have?", "The colour of {}?"),
     "pattern": ("What is the pattern of {}?", "What pattern does {} have?", "Is {} plain, striped, dotted or checked?"),
     "size": ("How large is {}?", "What size is {}?", "Is {} small, medium or large?"),
@@ -151,13 +151,13 @@ def conversation(scene: Scene, rng: np.random.Generator, turns: int = 8) -> Reco
     for one, other in shuffled(rng, pairs)[: turns // 4]:
         a, b = named[one], named[other]
         talk.append((f"What is {one}?", f"{one} is {object_phrase(a, rng)}."))
-        talk.append((f"Which parts of {one} can be seen?", f"Its {part_list(scene, a)}."))
+        talk.append((f"Which parts of {one} can be seen?", f"You can see its {part_list(scene, a)}."))
         if a.size != b.size:
             larger = one if SIZES.index(a.size) > SIZES.index(b.size) else other
             talk.append((f"Which is larger, {one} or {other}?", f"{larger} is larger."))
     for one, other in shuffled(rng, pairs)[: turns // 2]:
         if said := direction_words(named[one], named[other]):
-            asked = pick(rng, [said, said, *(word for word in OPPOSITE if word != said)])
+            asked = said if rng.random() < 0.5 else pick(rng, [word for word in OPPOSITE if word != said])
             answer = f"{'Yes' if asked == said else 'No'}, {one} is {said} {other}."
             talk.append(pick(rng, (
                 (f"Where is {one} with respect to {other}?", f"{one} is {said} {other}."),
@@ -167,7 +167,7 @@ def conversation(scene: Scene, rng: np.random.Generator, turns: int = 8) -> Reco
     for about in ("colour", "kind") * (turns // 8):
         if turn := _compared(named, pairs, about, rng):
             talk.append(turn)
-    return record(scene, "osprey_conversation", regions, shuffled(rng, talk)[:turns], inline=False)
+    return record(scene, "osprey_conversation", regions, shuffled(rng, dict.fromkeys(talk))[:turns], inline=False)
 
 
 def listing(named: dict, rng: np.random.Generator) -> tuple[str, str]:
@@ -176,18 +176,19 @@ def listing(named: dict, rng: np.random.Generator) -> tuple[str, str]:
     return f"What are {listed(order)}?", f"{listed([f'{one} is {object_phrase(named[one], rng)}' for one in order])}."
 
 
-def numbers(scene: Scene, rng: np.random.Generator, turns: int = 2) -> Record:
-    """What are two to four objects, by their numbers? Asked so many times, each time in another order."""
+def numbers(scene: Scene, rng: np.random.Generator) -> Record:
+    """What are two to four objects, by their numbers? None where one stands alone."""
     regions = [Region(obj) for obj in shuffled(rng, scene.objects)[: int(rng.integers(2, 5))]]
     named = {f"<region{i}>": region.obj for i, region in enumerate(regions, 1)}
-    return record(scene, "osprey_conversation", regions, [listing(named, rng) for _ in range(turns)], inline=False)
+    turns = [listing(named, rng)] if len(named) > 1 else []
+    return record(scene, "osprey_conversation", regions, turns, inline=False)
 
 
 def _compared(named: dict, pairs: list[tuple[str, str]], about: str, rng: np.random.Generator) -> tuple[str, str] | None:
     """Are two of the same colour, or kind? As often Yes as No: where no two are the same it is hardly ever asked."""
     same = [(a, b) for a, b in pairs if getattr(named[a], about) == getattr(named[b], about)]
     ask_same = bool(same) and rng.random() < 0.8
-    if not ask_same and rng.random() > {"colour": 0.4, "kind": 0.15}[about]:
+    if not ask_same and rng.random() > {"colour": 0.25, "kind": 0.1}[about]:
         return None
     one, other = pick(rng, same if ask_same else [pair for pair in pairs if pair not in same] or pairs)
     first, second = (getattr(named[x], about) for x in (one, other))

@@ -194,7 +194,7 @@ def _named_regions(said: str, asked: Context) -> list[Claim]:
 
 
 def _parts(said: str, asked: Context) -> list[Claim]:
-    found = re.fullmatch(r"Its (.+?)\.?", said)
+    found = re.fullmatch(r"You can see its (.+?)\.?", said)
     return [Claim("parts", right) for right in (_parts_seen(found[1], asked.regions[0].obj) if found else [False])]
 
 

@@ -43,8 +43,8 @@ SKILLS_A_STEP = 4
 
 @dataclass(frozen=True)
 class Skill:
-    """A maker of records (data/language.py), how often it is taught and in how many samples, whether its answers need the image,
-    and what share of the words that count in them must be right for the lesson to grow: fewer where several would be true."""
+    """A maker of records (data/language.py), how often it is taught and in how many samples, whether its answers need the
+    image, and what share of the words that count in them must be right for it to grow: fewer where several would be true."""
 
     make: Callable[[Scene, np.random.Generator], Record]
     weight: float = 1
@@ -58,7 +58,7 @@ SKILLS = {
     "finding": Skill(language.finding, 1.5, image=True),
     "captions": Skill(language.caption, image=True, passed=0.85),
     "descriptions": Skill(partial(language.describe_detailed, limit=3), image=True, passed=0.8),
-    "numbers": Skill(partial(language.numbers, turns=1), 1.5, rows=12),
+    "numbers": Skill(language.numbers, 1.5, rows=12),
     "questions": Skill(partial(language.asking, each=6), 3, rows=18),  # what a number means is found last
     "comparisons": Skill(partial(language.conversation, turns=16), rows=12),
     "names": Skill(language.describe_short, 0.5),
