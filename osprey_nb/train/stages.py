@@ -48,7 +48,10 @@ PAPER = (
 )
 #: tiny's own. Learning rates are those of a small model that starts from nothing.
 TINY = (
-    Stage("stage 1: image-text alignment", {"projector": 1e-3}, {"caption": 1, "existence": 1}, batch_size=8, minutes=0.7),
+    Stage(
+        "stage 1: image-text alignment", {"projector": 1e-3}, {"caption": 1, "existence": 1, "finding": 1}, batch_size=8,
+        minutes=0.7,
+    ),
     Stage(
         "stage 2: mask-text alignment", {"mask_extractor": 1e-3},
         {"describe_short": 4, "instances": 1, "part_level": 1, "asking": 2}, batch_size=8, minutes=1.3,
@@ -57,7 +60,7 @@ TINY = (
         "stage 3: end-to-end", {"projector": 1e-3, "mask_extractor": 1e-3, "llm": 5e-4},
         {
             "describe_short": 5, "instances": 1, "part_level": 2, "asking": 3, "short_form": 2, "positive_negative": 2,
-            "describe_detailed": 4, "detailed": 1, "conversation": 3, "caption": 2, "existence": 2,
+            "describe_detailed": 4, "detailed": 1, "conversation": 3, "numbers": 1, "caption": 2, "existence": 2, "finding": 2,
         },
         batch_size=8, minutes=6,
     ),

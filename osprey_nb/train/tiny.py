@@ -30,6 +30,7 @@ from ..model import Osprey
 from ..processor import OspreyProcessor
 from .augment import roughen
 from .bridge import STEPS, bridge
+from .cache import FeatureCache
 from .checkpoints import Checkpoints
 from .contrast import RegionCLIP, region_batches
 from .language import draw_record, drawn_batches, train_tokenizer
@@ -44,6 +45,8 @@ from .world import render_scenes
 RECIPE_MINUTES = 25
 SCENES_PER_MINUTE, MOST_SCENES = 240, 24_000  # of a core; drawing them takes a tenth of the time
 BRIDGE_SCENES = 3000
+STAGE_SCENES = 8000  # of which the stages ask: their features take 1 GB of disk while it trains
+FEATURES = "features"
 FAMILIAR_SCENES = 2000  # enough for what pictures have in common
 LESSONS_RATE = 2e-3
 WORD_STD = 0.1  # at 0.02 the sum of words at a region drowns in what the layers add, and the LM takes far longer to find it
@@ -117,7 +120,7 @@ def train_tiny(
     model.to(device, memory_format=torch.channels_last)
     if compile:
         compile_layers(model.llm)
-    phases = list(recipe(model, scenes, seed, steps))
+    phases = list(recipe(model, scenes, seed, out / FEATURES, steps))
 
     spent_minutes = (time.perf_counter() - started) / 60
     share = state.get("share", (minutes - spent_minutes - REST_MINUTES[device.type]) / sum(phase.minutes for phase in phases))
@@ -150,16 +153,21 @@ def train_tiny(
     model.half().save_pretrained(out)
     (out / RECORD).write_text(json.dumps(record, indent=1) + "\n")
     shutil.rmtree(checkpoints.folder)
+    shutil.rmtree(out / FEATURES, ignore_errors=True)
     model = Osprey.from_pretrained(out)
     if count >= LEAST:
         fit_familiar(model, [scene.image for scene in scenes[:FAMILIAR_SCENES]]).save(out)
     return model
 
 
-def recipe(model: Osprey, scenes: list[Scene], seed: int, steps: int | None = None) -> Iterator[Phase]:
-    """The phases of tiny's training, in order: stage 0 in two, then the paper's three stages."""
+def recipe(model: Osprey, scenes: list[Scene], seed: int, folder: Path, steps: int | None = None) -> Iterator[Phase]:
+    """The phases of tiny's training, in order: stage 0 in two, then the paper's three stages.
+
+    From stage 1 on the encoder is frozen: its features of `STAGE_SCENES` scenes are kept in `folder`.
+    """
     processor, vision = model.processor, model.config.vision_config
     clip, lessons = RegionCLIP(model).to(model.device), Lessons(model).to(model.device)
+    seen, features = scenes[:STAGE_SCENES], None
 
     def look() -> tuple[nn.Module, float]:
         model.requires_grad_(False)
@@ -171,6 +179,9 @@ def recipe(model: Osprey, scenes: list[Scene], seed: int, steps: int | None = No
         return lessons, LESSONS_RATE
 
     def see(stage: Stage) -> tuple[nn.Module, list[dict]]:
+        nonlocal features
+        features = FeatureCache(model, folder)
+        features.add([scene.image for scene in seen])
         if stage is TINY[0]:
             bridge(model, scenes[:BRIDGE_SCENES], seed, steps or STEPS)
         return Objective(model, osprey_loss), begin(model, stage)
@@ -180,9 +191,13 @@ def recipe(model: Osprey, scenes: list[Scene], seed: int, steps: int | None = No
     yield Phase("stage 0: encoder by contrast", EYES_MINUTES, look, eyes, weight_decay=0.05)
     texts = partial(lesson_batches, scenes, processor, seed, times=wide)
     yield Phase("stage 0: lessons", LESSONS_MINUTES, read, texts)
+
+    def drawn(stage: Stage, start: int = 0) -> Iterator[dict]:
+        return record_batches(seen, stage, processor, seed, start, features=features)
+
     for stage in TINY:
-        batches = partial(record_batches, scenes, replace(stage, batch_size=stage.batch_size * wide), processor, seed)
-        yield Phase(stage.name, stage.minutes, partial(see, stage), batches)
+        wider = replace(stage, batch_size=stage.batch_size * wide)
+        yield Phase(stage.name, stage.minutes, partial(see, stage), partial(drawn, wider))
 
 
 def record_batches(
