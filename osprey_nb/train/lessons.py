@@ -56,7 +56,7 @@ class Skill:
 SKILLS = {
     "existence": Skill(partial(language.existence, most=6), 1.5, image=True),
     "finding": Skill(language.finding, 1.5, image=True),
-    "captions": Skill(language.caption, image=True, passed=0.85),
+    "captions": Skill(language.caption, image=True, passed=0.75),
     "descriptions": Skill(partial(language.describe_detailed, limit=3), image=True, passed=0.8),
     "numbers": Skill(language.numbers, 1.5, rows=12),
     "questions": Skill(partial(language.asking, each=6), 3, rows=18),  # what a number means is found last
