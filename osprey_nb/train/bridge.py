@@ -22,7 +22,7 @@ from .augment import roughen
 from .stand_ins import Named, StandIns, Sums, joined, region_words
 
 RIDGE = 1e-3  # of the variance of a feature
-STEPS, ROWS, RATE = 2000, 1024, 2e-3  # of a regression
+STEPS, ROWS, RATE = 2000, 512, 2e-3  # of a regression
 TOGETHER = 16  # scenes that are encoded at once
 
 
