@@ -176,7 +176,7 @@ check("06.1", with_loss)
 
 # %% [markdown]
 # A position that carries no loss gets the label **−100**: PyTorch's cross entropy passes over it. All others
-# get the token itself. (That the model predicts the *next* token is seen to later, by a shift of one.)
+# get the token itself. (The model predicts the *next* token: the loss applies the shift by one.)
 
 # %% [markdown]
 # ### Exercise 06.2 · Labels
