@@ -316,7 +316,7 @@ print(report)
 one = max(grouped, key=lambda batch: len(batch["input_ids"]))
 rows = [{"input_ids": ids[keep], "labels": labels[keep]}
         for ids, labels, keep in zip(one["input_ids"], one["labels"], one["attention_mask"], strict=True)]
-diagrams.batch(drawn(rows), "of like length")
+diagrams.batch(drawn(rows), "of similar length")
 
 # %% [markdown]
 # ## 7 · Make your own

@@ -104,7 +104,7 @@ def fourier(points):
 grid = torch.stack(torch.meshgrid(torch.arange(0.0, 256, 4), torch.arange(0.0, 256, 4), indexing="xy"), -1).reshape(-1, 2)
 here, there = fourier(torch.tensor([[92.0, 86.0]])), fourier(torch.tensor([[200.0, 180.0]]))
 likeness = [(fourier(grid) @ vector[0] / 48).reshape(64, 64) for vector in (here, there)]
-diagrams.heatmaps(("like (92, 86)", likeness[0]), ("like (200, 180)", likeness[1]))
+diagrams.heatmaps(("similar to (92, 86)", likeness[0]), ("similar to (200, 180)", likeness[1]))
 
 # %% [markdown]
 # A disc around the place, and next to nothing elsewhere. Every cell of the picture gets such a vector too. So *"is this
@@ -499,7 +499,7 @@ except ValueError as error:
 #
 # - `load_segmenter("vit_b")` (or `"vit_l"`, `"vit_h"`): the released SAM. It is fetched once, 375 MB, with progress and a
 #   checksum, and read without unpickling anything. Or give the path of a file that you have.
-# - `load_segmenter("classic")`: nothing learnt. Superpixels, merged while their colours are alike.
+# - `load_segmenter("classic")`: nothing learnt. Superpixels, merged while their colours are similar.
 
 # %%
 classic = load_segmenter("classic")
