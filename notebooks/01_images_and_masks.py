@@ -277,6 +277,7 @@ fill(corners, 8, 8).astype(int)
 def click_around(mask, tolerance):
     """H×W bool to flat polygons, one for each piece, as a person with a mouse would draw them."""
     whole = np.pad(binary_fill_holes(mask), 1)                      # people go around the outside only
+    tolerance += 1e-6                                               # a bend of exactly that much is none, however it is rounded
     lines = [approximate_polygon(line, tolerance)[:-1] - 0.5 for line in find_contours(whole.astype(float), 0.5)]
     return [line[:, ::-1].ravel().tolist() for line in lines if len(line) > 2]      # (row, column) to x, y
 

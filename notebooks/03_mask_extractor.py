@@ -259,10 +259,11 @@ def resize(masks, size):
 # %% [markdown]
 # ## 5 · Four levels, one mask token
 #
-# The encoder gives four grids of the same picture: `res2` is fine and knows edges and colours, `res5` is
-# coarse and knows what a thing is. We pool on **all four**. The vectors differ in length, so each gets its
-# own `Linear` to a common width. Then they are **summed**. A last `Linear` brings the sum to the width of
-# the language model.
+# The encoder gives four grids of the same picture. `res2` is fine: each of its cells sees a small piece, with its
+# edges and colours. `res5` is coarse: each of its cells can see the whole picture. (The coarsest level need not
+# know most about a thing. [10](10_probing.ipynb) measures what each level carries.) We pool on **all four**.
+# The vectors differ in length, so each gets its own `Linear` to a common width. Then they are **summed**.
+# A last `Linear` brings the sum to the width of the language model.
 #
 # > **Predict.** Two regions, and levels of 2, 3, 4 and 5 channels. What shapes will be printed? Which line
 # > says "one token for each region"?
@@ -287,7 +288,7 @@ print("mask tokens", tuple(mask_tokens.shape))
 
 # %% [markdown]
 # A *sum* of four linear maps equals one linear map of the four vectors put end to end. So nothing is lost
-# against joining them, and the code stays short.
+# compared with concatenating them, and the code stays short.
 
 # %% [markdown]
 # ## 6 · The spatial token: where, and which outline

@@ -176,7 +176,7 @@ check("06.1", with_loss)
 
 # %% [markdown]
 # A position that carries no loss gets the label **−100**: PyTorch's cross entropy passes over it. All others
-# get the token itself. (That the model predicts the *next* token is seen to later, by a shift of one.)
+# get the token itself. (The model predicts the *next* token: the loss applies the shift by one.)
 
 # %% [markdown]
 # ### Exercise 06.2 · Labels
@@ -316,7 +316,7 @@ print(report)
 one = max(grouped, key=lambda batch: len(batch["input_ids"]))
 rows = [{"input_ids": ids[keep], "labels": labels[keep]}
         for ids, labels, keep in zip(one["input_ids"], one["labels"], one["attention_mask"], strict=True)]
-diagrams.batch(drawn(rows), "of like length")
+diagrams.batch(drawn(rows), "of similar length")
 
 # %% [markdown]
 # ## 7 · Make your own

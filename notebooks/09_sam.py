@@ -59,7 +59,7 @@ segmenter.set_image(scene.image)
 # ## 1 · A click, three masks
 #
 # `tiny SAM` is SAM's own code at a small size, with some convolutions before it (section 3), trained on our drawings. It
-# is here so that this notebook runs anywhere. We click at a wheel.
+# is here so that this notebook runs anywhere. We click on a wheel.
 #
 # > **Predict before you run.** What does somebody mean who points *there*?
 
@@ -79,7 +79,7 @@ prompted(scene.image, [Panel("the click", None, [click]),
 # %% [markdown]
 # ## 2 · The prompt encoder: from x and y to a vector
 #
-# Two numbers are poor food for attention, which compares by dot products: (92, 86) and (93, 86) should be alike,
+# Raw coordinates suit attention badly. It compares by dot products: (92, 86) and (93, 86) should be similar,
 # (92, 86) and (20, 200) should not. So each click becomes many *waves*: sines and cosines of its place, in fixed random
 # directions and frequencies. Near places then agree on most waves, far ones on few.
 
@@ -104,7 +104,7 @@ def fourier(points):
 grid = torch.stack(torch.meshgrid(torch.arange(0.0, 256, 4), torch.arange(0.0, 256, 4), indexing="xy"), -1).reshape(-1, 2)
 here, there = fourier(torch.tensor([[92.0, 86.0]])), fourier(torch.tensor([[200.0, 180.0]]))
 likeness = [(fourier(grid) @ vector[0] / 48).reshape(64, 64) for vector in (here, there)]
-diagrams.heatmaps(("like (92, 86)", likeness[0]), ("like (200, 180)", likeness[1]))
+diagrams.heatmaps(("similar to (92, 86)", likeness[0]), ("similar to (200, 180)", likeness[1]))
 
 # %% [markdown]
 # A disc around the place, and next to nothing elsewhere. Every cell of the picture gets such a vector too. So *"is this
@@ -177,11 +177,12 @@ steps = {"8 px": embedding, "4 px": middle, "2 px": fine}
 diagrams.heatmaps(*((f"{name}, channel 0", step[0]) for name, step in steps.items()), cmap="viridis")
 
 # %% [markdown]
-# Then the **mask decoder**. The click's vector and four *output tokens* (one for a single mask, three for the three
-# masks of a click) attend to the grid, and the grid attends to them, twice. What comes out:
+# Then the **mask decoder**. The click's vector and five *output tokens* (one for a single mask, three for the three
+# masks of a click, and one for the scores) attend to the grid, and the grid attends to them, twice. What comes out:
 #
 # - the grid, enlarged to 128×128, with the finer steps added on the way: a short vector for each place;
-# - for each mask, a short vector of the same length.
+# - for each mask, a short vector of the same length;
+# - from the fifth token, a score for each mask (section 4).
 #
 # > **Predict.** How does one get a *mask* from one vector, and a grid of vectors of the same length?
 
@@ -212,9 +213,10 @@ print("the decoder's masks are these dot products: equal")
 # **Parity.** And `segmenter.predict` enlarges them to the picture's size, and asks: above 0?
 
 # %%
-large = torch.nn.functional.interpolate(by_hand[None], (256, 256), mode="bilinear", align_corners=False)[0] > 0
-order = large.sum((1, 2)).argsort()
-assert (large[order].numpy() == found.masks).all()
+large = torch.nn.functional.interpolate(by_hand[None], (256, 256), mode="bilinear", align_corners=False)[0]
+large = large[(large > 0).sum((1, 2)).argsort()]
+same = (large > 0).numpy() == found.masks
+assert same[large.abs() > 1e-3].all()  # a pixel nearer to 0 may be rounded to either side
 print("pixel for pixel the same masks as segmenter.predict")
 
 # %% [markdown]
@@ -245,10 +247,11 @@ prompted(scene.image, [Panel(f"{level}, {how}", mask, [click])
 # %% [markdown]
 # ## 4 · Does it know how good it is?
 #
-# With each mask comes a **score**: SAM's guess of the IoU with what was meant. We click at every part of five scenes,
-# and compare the guess with the truth (for each mask, the better of part and object).
+# With each mask comes a **score**: SAM's guess of the IoU with what was meant. The decoder makes it from the fifth output
+# token, the *IoU token*. We click on every part of five scenes, and compare the guess with the truth (for each mask, the
+# better of part and object).
 #
-# > **Predict.** Points on the diagonal would be an honest score. Will it rather boast, or be modest?
+# > **Predict.** Points on the diagonal would be an honest score. Will it be over- or underconfident?
 
 # %%
 guessed, true = [], []
@@ -298,9 +301,10 @@ prompted(scene.image, [
 # ### Exercise 09.2 · The next click
 # ★★☆ · 8 minutes
 #
-# SAM learnt by being corrected: in training, the next click goes where the mask is most wrong. Given a mask and the
-# target (both H×W bool), look at what is *missing* and at what is *too much*, choose the larger, and return x, y
-# (inside it) and the label.
+# SAM learnt by being corrected. In its training the next click is a pixel drawn at random from all that are wrong, each
+# with the same chance. (Ours prefers pixels with much that is wrong around them: so do people.) A person corrects the
+# larger mistake first. Do that: given a mask and the target (both H×W bool), look at what is *missing* and at what is
+# *too much*, choose the larger, and return x, y (inside it) and the label.
 #
 # <details><summary>Hint</summary>
 #
@@ -466,7 +470,7 @@ diagrams.shares({"part named rightly": {way: np.mean(values) for way, values in 
 # SAM wants clicks in pixels of **the picture that it was given**. People often click on a picture that was made smaller
 # for the screen, and pass those numbers on.
 #
-# > **Predict.** We click at the chair, in a preview of half the size. No error will be raised. What will be outlined?
+# > **Predict.** We click on the chair, in a preview of half the size. No error will be raised. What will be outlined?
 
 # %%
 segmenter.set_image(scene.image)
@@ -495,7 +499,7 @@ except ValueError as error:
 #
 # - `load_segmenter("vit_b")` (or `"vit_l"`, `"vit_h"`): the released SAM. It is fetched once, 375 MB, with progress and a
 #   checksum, and read without unpickling anything. Or give the path of a file that you have.
-# - `load_segmenter("classic")`: nothing learnt. Superpixels, merged while their colours are alike.
+# - `load_segmenter("classic")`: nothing learnt. Superpixels, merged while their colours are similar.
 
 # %%
 classic = load_segmenter("classic")

@@ -3,6 +3,7 @@
     python notebooks/make.py            all notebooks
     python notebooks/make.py 03         those whose name starts with 03
     python notebooks/make.py --check    make nothing; say what is wrong with the pairs, exit 1 if anything is
+    python notebooks/make.py --shake    make nothing; run them as if another processor rounded; say what is printed otherwise
 
 The same source gives the same file as far as the outputs allow: cell ids come from the position, times and
 versions are left out, and so is widget state, of no use without its kernel: a widget leaves its picture.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import difflib
 import io
 import os
 import re
@@ -31,6 +33,29 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 ROOTS = "home|root|Users|tmp|work|usr|var|opt|mnt|private"
 MACHINE_PATH = re.compile(rf"(?<![\w.:/])/(?:{ROOTS})/\S+|[A-Z]:\\\\?Users\\")
 WARNING = re.compile(r"\b\w*Warning\b:|^WARNING\b|\[WARNING\]", re.M)
+# Before a notebook's first line: every shipped weight changes by about a hundred thousandth, far more than processors differ
+# by, and training does without bfloat16, as where the processor has none.
+SHAKE = """
+import torch
+import osprey_nb.segment
+
+torch.cpu._is_avx512_bf16_supported = lambda: False
+
+
+def shaken(load):
+    def loaded(*arguments, **options):
+        model, generator = load(*arguments, **options), torch.Generator().manual_seed(0)
+        module = getattr(getattr(model, "predictor", None), "model", model)
+        for weight in module.parameters() if isinstance(module, torch.nn.Module) else ():
+            weight.data *= 1 + 1e-5 * torch.randn(weight.shape, generator=generator)
+        return model
+
+    return loaded
+
+
+osprey_nb.Osprey.from_pretrained = shaken(osprey_nb.Osprey.from_pretrained)
+osprey_nb.segment.load_segmenter = shaken(osprey_nb.segment.load_segmenter)
+"""
 
 
 def sources(prefixes: list[str] | None = None) -> list[Path]:
@@ -166,13 +191,35 @@ def problems(source: Path) -> list[str]:
     return found
 
 
+def hanging_on_rounding(source: Path) -> list[str]:
+    """What a notebook prints otherwise than its pair shows once it is shaken, line by line: − as shown, + as printed now."""
+    notebook = read_source(source)
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    first.source = SHAKE + first.source
+    with tempfile.TemporaryDirectory() as folder:
+        clean(execute(notebook, Path(folder)))
+    pairs = zip(nbformat.read(source.with_suffix(".ipynb"), as_version=4).cells, notebook.cells, strict=True)
+    found = []
+    for index, (shown, now) in enumerate(pairs):
+        before, after = ("".join(output_texts(cell)).splitlines() for cell in (shown, now))
+        lines = [line for line in difflib.ndiff(before, after) if line[0] in "-+"]
+        found += [f"{source.name}, cell {index}: {line}" for line in lines]
+    return found
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="how the names start, for instance 03 (default: all)")
     parser.add_argument("--check", action="store_true", help="make nothing, say what is wrong with the pairs")
+    parser.add_argument("--shake", action="store_true", help="make nothing, say what hangs on how a processor rounds")
     options = parser.parse_args(arguments)
     failed = False
     for source in sources(options.names):
+        if options.shake:
+            found = hanging_on_rounding(source)
+            failed = failed or bool(found)
+            print("\n".join([f"{source.stem}: {'other words' if found else 'the same words'}", *found]), flush=True)
+            continue
         if not options.check:
             begin = time.perf_counter()
             make(source)

@@ -176,6 +176,37 @@ def test_a_missing_pair_and_a_failing_cell_are_named(tmp_path):
     assert not source.with_suffix(".ipynb").exists()
 
 
+HANGS = """# %% [markdown]
+# # On the last digit
+
+# %%
+from osprey_nb import Osprey
+from osprey_nb.segment import load_segmenter
+
+total = sum(weight.abs().sum() for weight in Osprey.from_pretrained("tiny").parameters())
+print(total > 1000)
+
+# %%
+print(f"{total:.6f}")
+
+# %%
+print(load_segmenter().predictor.model.mask_decoder.iou_token.weight[0, :4].tolist())
+"""
+
+
+def test_what_hangs_on_rounding_is_named(tmp_path, capsys, monkeypatch):
+    source = tmp_path / "92_hangs.py"
+    source.write_text(HANGS)
+    make.make(source)
+    monkeypatch.setattr(make, "HERE", tmp_path)
+    assert make.main(["--shake"]) == 1
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == "92_hangs: other words"
+    named = [re.match(r"92_hangs.py, cell (\d): ([-+])", line).groups() for line in lines]
+    assert named == [("2", "-"), ("2", "+"), ("3", "-"), ("3", "+")]
+    assert make.problems(source) == [], "the pair is as it was"
+
+
 def test_the_command(capsys):
     with pytest.raises(SystemExit, match="no notebook starts with 77"):
         make.main(["77", "--check"])

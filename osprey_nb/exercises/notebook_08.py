@@ -55,14 +55,25 @@ def _attend(answer) -> str:
 
 @exercise("08.3")
 def _bytes(answer) -> str:
-    got = float(given(answer(2, 3, 10, 4, 5)))
-    each = 2 * 2 * 3
-    if math.isclose(got, each * (10 + 4) * 5 * 2):
+    got = float(given(answer(2, 6, 2, 3, 10, 4, 5)))
+    right = 2 * 2 * 2 * 2 * 3 * (10 + 4 * 5)  # bytes, key and value, layers, key heads, size
+    if math.isclose(got, right / 30 * (10 + 4) * 5):
         raise Wrong("That holds the shared beginning five times. It is there once.")
-    if math.isclose(got, each * (10 + 4 * 5)):
+    if math.isclose(got, right / 2):
         raise Wrong("Half of it is missing: there are keys and values, and a number in bf16 takes 2 bytes.")
-    if not math.isclose(got, each * (10 + 4 * 5) * 2):
-        raise Wrong(f"For 2 layers of width 3, 10 shared and 4 own positions, 5 rows, it is {each * 60}; you have {got:g}.")
+    if math.isclose(got, 3 * right):
+        raise Wrong("You counted the query heads. A query is needed once; keys and values are kept: count the key heads.")
+    if math.isclose(got, 2.5 * right):
+        raise Wrong("You counted queries among what is kept. A query is needed once: keep keys and values only.")
+    if math.isclose(got, right / 3):
+        raise Wrong("A key is not one number: each head has `size` of them.")
+    if not math.isclose(got, right):
+        raise Wrong(
+            "For 2 layers with 6 query heads and 2 key heads of 3 numbers, 10 shared and 4 own positions and 5 rows, "
+            f"it is {right}; you have {got:g}."
+        )
+    if not math.isclose(float(answer(2, 4, 4, 3, 10, 4, 5)), 2 * right):
+        raise Wrong("Right for 2 key heads, not for 4: use `key_heads`.")
     return "Now it is the questions that cost, not the picture."
 
 
