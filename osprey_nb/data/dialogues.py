@@ -188,7 +188,7 @@ def _compared(named: dict, pairs: list[tuple[str, str]], about: str, rng: np.ran
     """Are two of the same colour, or kind? As often Yes as No: where no two are the same it is hardly ever asked."""
     same = [(a, b) for a, b in pairs if getattr(named[a], about) == getattr(named[b], about)]
     ask_same = bool(same) and rng.random() < 0.8
-    if not ask_same and rng.random() > {"colour": 0.25, "kind": 0.1}[about]:
+    if not ask_same and rng.random() > {"colour": 0.25, "kind": 0.13}[about]:
         return None
     one, other = pick(rng, same if ask_same else [pair for pair in pairs if pair not in same] or pairs)
     first, second = (getattr(named[x], about) for x in (one, other))
