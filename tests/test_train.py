@@ -154,6 +154,7 @@ def test_the_bridge_lays_all_three_tokens_on_the_sums_of_their_words(run, scenes
     monkeypatch.setattr("osprey_nb.train.bridge.roughen", lambda masks, rng: masks)
     model = Osprey.from_pretrained(run[1])
     bridge(model, scenes, seed=0, steps=200)
+    assert all(weight.grad is None for weight in model.parameters())
     config, embed, stand_ins = model.config, model.get_input_embeddings().weight, StandIns(model.processor)
     sums, found, wanted = Sums(config.text_config.hidden_size), ([], [], []), ([], [], [])
     with torch.no_grad():

@@ -74,6 +74,7 @@ def regress(module: nn.Module, x: Tensor, y: Tensor, steps: int, seed: int) -> f
         loss.backward()
         optimizer.step()
         schedule.step()
+    optimizer.zero_grad()  # a gradient left behind would go into the first step of the next stage
     return 1 - float(loss.detach() / y.var())
 
 

@@ -30,7 +30,6 @@ from ..model import Osprey
 from ..processor import OspreyProcessor
 from .augment import roughen
 from .bridge import STEPS, bridge
-from .cache import FeatureCache
 from .checkpoints import Checkpoints
 from .contrast import RegionCLIP, region_batches
 from .language import draw_record, drawn_batches, train_tokenizer
@@ -45,8 +44,6 @@ from .world import render_scenes
 RECIPE_MINUTES = 25
 SCENES_PER_MINUTE, MOST_SCENES = 240, 24_000  # of a core; drawing them takes a tenth of the time
 BRIDGE_SCENES = 3000
-STAGE_SCENES = 8000  # of which the stages ask: their features take 1 GB of disk while it trains
-FEATURES = "features"
 FAMILIAR_SCENES = 2000  # enough for what pictures have in common
 LESSONS_RATE = 2e-3
 WORD_STD = 0.1  # at 0.02 the sum of words at a region drowns in what the layers add, and the LM takes far longer to find it
@@ -120,7 +117,7 @@ def train_tiny(
     model.to(device, memory_format=torch.channels_last)
     if compile:
         compile_layers(model.llm)
-    phases = list(recipe(model, scenes, seed, out / FEATURES, steps))
+    phases = list(recipe(model, scenes, seed, steps))
 
     spent_minutes = (time.perf_counter() - started) / 60
     share = state.get("share", (minutes - spent_minutes - REST_MINUTES[device.type]) / sum(phase.minutes for phase in phases))
@@ -153,21 +150,16 @@ def train_tiny(
     model.half().save_pretrained(out)
     (out / RECORD).write_text(json.dumps(record, indent=1) + "\n")
     shutil.rmtree(checkpoints.folder)
-    shutil.rmtree(out / FEATURES, ignore_errors=True)
     model = Osprey.from_pretrained(out)
     if count >= LEAST:
         fit_familiar(model, [scene.image for scene in scenes[:FAMILIAR_SCENES]]).save(out)
     return model
 
 
-def recipe(model: Osprey, scenes: list[Scene], seed: int, folder: Path, steps: int | None = None) -> Iterator[Phase]:
-    """The phases of tiny's training, in order: stage 0 in two, then the paper's three stages.
-
-    From stage 1 on the encoder is frozen: its features of `STAGE_SCENES` scenes are kept in `folder`.
-    """
+def recipe(model: Osprey, scenes: list[Scene], seed: int, steps: int | None = None) -> Iterator[Phase]:
+    """The phases of tiny's training, in order: stage 0 in two, then the paper's three stages."""
     processor, vision = model.processor, model.config.vision_config
     clip, lessons = RegionCLIP(model).to(model.device), Lessons(model).to(model.device)
-    seen, features = scenes[:STAGE_SCENES], None
 
     def look() -> tuple[nn.Module, float]:
         model.requires_grad_(False)
@@ -179,9 +171,6 @@ def recipe(model: Osprey, scenes: list[Scene], seed: int, folder: Path, steps: i
         return lessons, LESSONS_RATE
 
     def see(stage: Stage) -> tuple[nn.Module, list[dict]]:
-        nonlocal features
-        features = FeatureCache(model, folder)
-        features.add([scene.image for scene in seen])
         if stage is TINY[0]:
             bridge(model, scenes[:BRIDGE_SCENES], seed, steps or STEPS)
         return Objective(model, osprey_loss), begin(model, stage)
@@ -191,13 +180,9 @@ def recipe(model: Osprey, scenes: list[Scene], seed: int, folder: Path, steps: i
     yield Phase("stage 0: encoder by contrast", EYES_MINUTES, look, eyes, weight_decay=0.05)
     texts = partial(lesson_batches, scenes, processor, seed, times=wide)
     yield Phase("stage 0: lessons", LESSONS_MINUTES, read, texts)
-
-    def drawn(stage: Stage, start: int = 0) -> Iterator[dict]:
-        return record_batches(seen, stage, processor, seed, start, features=features)
-
     for stage in TINY:
-        wider = replace(stage, batch_size=stage.batch_size * wide)
-        yield Phase(stage.name, stage.minutes, partial(see, stage), partial(drawn, wider))
+        batches = partial(record_batches, scenes, replace(stage, batch_size=stage.batch_size * wide), processor, seed)
+        yield Phase(stage.name, stage.minutes, partial(see, stage), batches)
 
 
 def record_batches(
