@@ -398,13 +398,13 @@ print("by hand and open_clip: the same loss")
 #
 # A fresh encoder, 600 drawn scenes, 250 steps. Each step takes 16 pictures with all their objects and some parts, and
 # the phrases that tell what they are. Nobody says *class 7*; there are only words. (When the package trains tiny, there
-# is a second lesson with labels: what covers each cell of `res4`? We leave it out.)
+# is a second lesson with labels: what covers each cell of `res4`, which pattern has an object? We leave it out.)
 
 # %%
 class OnlyWords(nn.Module):
     """In place of the second lesson: no loss."""
 
-    def forward(self, res4, cells):
+    def forward(self, res4, pooled, batch):
         return 0
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from osprey_nb.data.dialogues import DETAILED_QUESTION
-from osprey_nb.data.language import asking, numbers, records
+from osprey_nb.data.language import asking, comparisons, neighbours, numbers, records
 from osprey_nb.data.phrases import Region, article, direction_words, place
 from osprey_nb.data.scenes import HELD_OUT, make_scene
 from osprey_nb.evaluate.answers import answers, look
@@ -28,8 +28,8 @@ def told():
     out = []
     for seed in range(SCENES):
         scene, rng = make_scene(seed, 128, "eval", "all" if seed % 2 else "train"), np.random.default_rng(seed)
-        out += [question for record in [*records(scene, rng), asking(scene, rng), numbers(scene, rng)]
-                for question in from_record(scene, record)]  # fmt: skip
+        more = [make(scene, rng) for make in (asking, comparisons, neighbours, numbers)]
+        out += [question for record in [*records(scene, rng), *more] for question in from_record(scene, record)]
     return out
 
 

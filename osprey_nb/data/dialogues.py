@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from osprey_nb.data.graph import clearness
 from osprey_nb.data.kinds import COLOURS, HELD_OUT, KINDS, PATTERNS, SIZES
 from osprey_nb.data.phrases import (
     OPPOSITE,
@@ -47,7 +48,7 @@ FREE_QUESTIONS = {  # as people type them, without the words that ask for one wo
     "place": ("Where is {}?", "Where in the picture is {}?"),
     "claim": ("Is {} {claim}?", "Would you say that {} is {claim}?"),
 }
-CLEAR = 1.25  # how far from doubt a direction is that a description chooses to tell
+CLEAR = 1.25  # how far from doubt a direction is that an answer chooses to tell
 OBJECT_QUESTIONS = {  # each with ONE_WORD behind it
     "kind": ("What is the category of {}?", "What kind of object is {}?", "What is {}?"),
     "colour": COLOUR_QUESTIONS,
@@ -81,7 +82,7 @@ def record(scene: Scene, source: str, regions: list[Region], turns, inline: bool
 
 
 def details(scene: Scene, region: Region, rng: np.random.Generator) -> str:
-    """Three sentences about a region: what and where it is, its parts, and a direction to another object, if one is clear."""
+    """Three sentences about a region: what and where it is, its parts, and the clearest direction to another object."""
     obj, part = region
     if part is not None:
         where = f"It is {place(part.mask)} of the picture."
@@ -90,11 +91,25 @@ def details(scene: Scene, region: Region, rng: np.random.Generator) -> str:
     sentences = [f"This is {article(' '.join(words))} {place(obj.mask)} of the picture."]
     if obj.parts:
         sentences.append(f"You can see its {part_list(scene, obj)}.")
-    found = [(direction_words(obj, other, CLEAR), other) for other in scene.objects]
-    if near := [(said, other) for said, other in found if said]:
-        said, other = pick(rng, near)
-        sentences.append(f"It is {said} {object_phrase(other)}.")
+    if others := by_clearness(scene, obj):
+        sentences.append(f"It is {direction_words(obj, others[0])} {object_phrase(others[0])}.")
     return " ".join(sentences)
+
+
+def by_clearness(scene: Scene, obj: SceneObject) -> list[SceneObject]:
+    """The other objects that lie in a clear direction from this one, the clearest first."""
+    clear = [other for other in scene.objects if direction_words(obj, other, CLEAR)]
+    return sorted(clear, key=lambda other: -clearness(obj.spec, other.spec))
+
+
+def neighbours(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record:
+    """What is to the left of a region, above it …? Of several things the one that is so most clearly."""
+    objects = shuffled(rng, scene.objects)[: int(rng.integers(1, limit + 1))]
+    turns = []
+    for i, obj in enumerate(objects, 1):
+        nearest = {OPPOSITE[direction_words(obj, other)]: other for other in by_clearness(scene, obj)[::-1]}
+        turns += [(f"What is {said} <region{i}>? {ONE_WORD}", object_phrase(other)) for said, other in nearest.items()]
+    return record(scene, "osprey_conversation", [Region(obj) for obj in objects], shuffled(rng, turns), inline=False)
 
 
 def ask_each(rng: np.random.Generator, questions: dict[str, int], answers: list[str]) -> list[tuple[str, str]]:
@@ -149,25 +164,44 @@ def conversation(scene: Scene, rng: np.random.Generator, turns: int = 8) -> Reco
     pairs = [(one, other) for one in named for other in named if one != other]
     talk = []
     for one, other in shuffled(rng, pairs)[: turns // 4]:
-        a, b = named[one], named[other]
-        talk.append((f"What is {one}?", f"{one} is {object_phrase(a, rng)}."))
-        talk.append((f"Which parts of {one} can be seen?", f"You can see its {part_list(scene, a)}."))
-        if a.size != b.size:
-            larger = one if SIZES.index(a.size) > SIZES.index(b.size) else other
-            talk.append((f"Which is larger, {one} or {other}?", f"{larger} is larger."))
-    for one, other in shuffled(rng, pairs)[: turns // 2]:
-        if said := direction_words(named[one], named[other]):
-            asked = said if rng.random() < 0.5 else pick(rng, [word for word in OPPOSITE if word != said])
-            answer = f"{'Yes' if asked == said else 'No'}, {one} is {said} {other}."
-            talk.append(pick(rng, (
-                (f"Where is {one} with respect to {other}?", f"{one} is {said} {other}."),
-                (f"Is {one} {asked} {other}?", answer),
-            )))  # fmt: skip
+        talk.append((f"What is {one}?", f"{one} is {object_phrase(named[one], rng)}."))
+        talk.append((f"Which parts of {one} can be seen?", f"You can see its {part_list(scene, named[one])}."))
+        talk += _larger(named, one, other)
+    talk += [turn for pair in shuffled(rng, pairs)[: turns // 2] for turn in _where(named, *pair, rng)]
     talk.append(listing(named, rng))
-    for about in ("colour", "kind") * (turns // 8):
-        if turn := _compared(named, pairs, about, rng):
-            talk.append(turn)
+    talk += [turn for about in ("colour", "kind") for turn in _same(named, pairs, about, rng)]
     return record(scene, "osprey_conversation", regions, shuffled(rng, dict.fromkeys(talk))[:turns], inline=False)
+
+
+def comparisons(scene: Scene, rng: np.random.Generator) -> Record:
+    """How do two to four objects compare? Directions, sizes, colours and kinds. None where one stands alone."""
+    regions = [Region(obj) for obj in shuffled(rng, scene.objects)[: int(rng.integers(2, 5))]]
+    named = {f"<region{i}>": region.obj for i, region in enumerate(regions, 1)}
+    pairs = shuffled(rng, [(one, other) for one in named for other in named if one != other])
+    turns = [turn for pair in pairs for turn in (*_where(named, *pair, rng), *_larger(named, *pair))]
+    turns += [turn for about in ("colour", "kind") * 2 for turn in _same(named, pairs, about, rng)] if pairs else []
+    return record(scene, "osprey_conversation", regions, shuffled(rng, dict.fromkeys(turns)), inline=False)
+
+
+def _where(named: dict, one: str, other: str, rng: np.random.Generator) -> list[tuple[str, str]]:
+    """Where is one with respect to the other, or is it there? No turn where no direction is clear."""
+    said = direction_words(named[one], named[other])
+    if not said:
+        return []
+    asked = said if rng.random() < 0.5 else pick(rng, [word for word in OPPOSITE if word != said])
+    answer = f"{'Yes' if asked == said else 'No'}, {one} is {said} {other}."
+    return [pick(rng, (
+        (f"Where is {one} with respect to {other}?", f"{one} is {said} {other}."),
+        (f"Is {one} {asked} {other}?", answer),
+    ))]  # fmt: skip
+
+
+def _larger(named: dict, one: str, other: str) -> list[tuple[str, str]]:
+    """Which is larger? No turn where their sizes have one name."""
+    sizes = [SIZES.index(named[name].size) for name in (one, other)]
+    if sizes[0] == sizes[1]:
+        return []
+    return [(f"Which is larger, {one} or {other}?", f"{one if sizes[0] > sizes[1] else other} is larger.")]
 
 
 def listing(named: dict, rng: np.random.Generator) -> tuple[str, str]:
@@ -184,20 +218,20 @@ def numbers(scene: Scene, rng: np.random.Generator) -> Record:
     return record(scene, "osprey_conversation", regions, turns, inline=False)
 
 
-def _compared(named: dict, pairs: list[tuple[str, str]], about: str, rng: np.random.Generator) -> tuple[str, str] | None:
+def _same(named: dict, pairs: list[tuple[str, str]], about: str, rng: np.random.Generator) -> list[tuple[str, str]]:
     """Are two of the same colour, or kind? As often Yes as No: where no two are the same it is hardly ever asked."""
     same = [(a, b) for a, b in pairs if getattr(named[a], about) == getattr(named[b], about)]
     ask_same = bool(same) and rng.random() < 0.8
     if not ask_same and rng.random() > {"colour": 0.25, "kind": 0.13}[about]:
-        return None
+        return []
     one, other = pick(rng, same if ask_same else [pair for pair in pairs if pair not in same] or pairs)
     first, second = (getattr(named[x], about) for x in (one, other))
     if about == "kind":
         first, second = article(first), article(second)
     question = f"Are {one} and {other} of the same {about}?"
     if first == second:
-        return question, f"Yes, both are {first}." if about == "colour" else f"Yes, each is {first}."
-    return question, f"No, {one} is {first} and {other} is {second}."
+        return [(question, f"Yes, both are {first}." if about == "colour" else f"Yes, each is {first}.")]
+    return [(question, f"No, {one} is {first} and {other} is {second}.")]
 
 
 def detailed(scene: Scene, rng: np.random.Generator, limit: int = 3) -> Record:

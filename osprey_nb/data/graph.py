@@ -92,6 +92,12 @@ def direction(a: ObjectSpec, b: ObjectSpec, margin: float = 1) -> str | None:
     return None
 
 
+def clearness(a: ObjectSpec, b: ObjectSpec) -> int:
+    """How far one lies inside a direction from the other: the larger, the clearer; below 0 none is."""
+    along, across = sorted((abs(b.x - a.x), abs(b.y - a.y)), reverse=True)
+    return 5 * along - 8 * across
+
+
 def _area(box) -> int:
     return (box[2] - box[0]) * (box[3] - box[1])
 

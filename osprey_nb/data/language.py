@@ -24,9 +24,11 @@ from osprey_nb.data.dialogues import (
     YES_NO,
     ask_each,
     asking,
+    comparisons,
     conversation,
     detailed,
     details,
+    neighbours,
     numbers,
     part_level,
     positive_negative,
@@ -50,9 +52,9 @@ from osprey_nb.data.record import Record
 from osprey_nb.data.scenes import Scene
 
 __all__ = [
-    "DETAILED_QUESTION", "ONE_WORD", "PARTS", "SHORT_QUESTION", "YES_NO", "Region", "asking", "caption", "conversation",
-    "describe_detailed", "describe_short", "detailed", "existence", "finding", "instances", "numbers",
-    "object_phrase", "parse_phrase", "part_level", "part_phrase", "positive_negative", "records", "short_form",
+    "DETAILED_QUESTION", "ONE_WORD", "PARTS", "SHORT_QUESTION", "YES_NO", "Region", "asking", "caption", "comparisons",
+    "conversation", "describe_detailed", "describe_short", "detailed", "existence", "finding", "instances", "neighbours",
+    "numbers", "object_phrase", "parse_phrase", "part_level", "part_phrase", "positive_negative", "records", "short_form",
 ]  # fmt: skip
 
 SHORT_QUESTION = "Please give me a short description of {}. Using a short phrase."

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ..data.dialogues import PLACES
 from ..data.kinds import COLOURS, KINDS, PATTERNS, SIZES
-from ..data.phrases import FIELDS, PARTS, Region, direction_words, part_colour, part_list, place, singular
+from ..data.phrases import FIELDS, OPPOSITE, PARTS, Region, direction_words, part_colour, part_list, place, singular
 from ..data.scenes import Scene, SceneObject
 from ..prompt import plain_regions
 from .wordings import DIRECTION, matched
@@ -219,6 +219,12 @@ def _is_relation(said: str, asked: Context) -> list[Claim]:
     return [yes, Claim("relation: told", _relation(said.partition(", ")[2], asked)[0].right)]
 
 
+def _neighbour(said: str, asked: Context) -> list[Claim]:
+    """`a red bicycle`: is one there, and the region on the other side of it?"""
+    opposite = OPPOSITE[asked.words["direction"]]
+    return [Claim("neighbour", _is_there(opposite, said, asked.regions[0].obj, asked.scene))]
+
+
 def _same(said: str, asked: Context) -> list[Claim]:
     """`Yes, both are red.`, `No, region1 is a cat and region2 is a dog.`: the yes or no, and what they are."""
     about = asked.words["attribute"]
@@ -295,5 +301,5 @@ READERS = {
     "owner": _word("owner", lambda obj, part: obj.kind),
     "owner's colour": _word("owner's colour", lambda obj, part: obj.colour),
     "named": _named_regions, "parts": _parts, "larger": _larger, "relation": _relation, "relation?": _is_relation,
-    "same": _same, "yes or no": _yes_or_no,
+    "neighbour": _neighbour, "same": _same, "yes or no": _yes_or_no,
 }  # fmt: skip

@@ -56,13 +56,15 @@ class Skill:
 SKILLS = {
     "existence": Skill(partial(language.existence, most=6), 1.5, image=True),
     "finding": Skill(language.finding, 1.5, image=True),
-    "captions": Skill(language.caption, image=True, passed=0.75),
-    "descriptions": Skill(partial(language.describe_detailed, limit=3), image=True, passed=0.8),
+    "captions": Skill(language.caption, 1.5, image=True, passed=0.75),
+    "neighbours": Skill(language.neighbours, 1.5, rows=12, image=True, passed=0.85),
+    "descriptions": Skill(partial(language.describe_detailed, limit=3), 1.5, image=True, passed=0.8),
     "numbers": Skill(language.numbers, 1.5, rows=12),
     "questions": Skill(partial(language.asking, each=6), 3, rows=18),  # what a number means is found last
-    "comparisons": Skill(partial(language.conversation, turns=16), rows=12),
-    "names": Skill(language.describe_short, 0.5),
-    "parts": Skill(language.part_level, 0.5),
+    "comparisons": Skill(language.comparisons, 1.5, rows=12),
+    "conversations": Skill(language.conversation),
+    "names": Skill(language.describe_short),
+    "parts": Skill(language.part_level),
     "claims": Skill(partial(language.positive_negative, limit=4, each=2)),
 }
 FACTS = (*KINDS, *COLOURS, *PATTERNS, *SIZES, *PARTS, *(word for parts in SEVERAL.values() for word in parts.values()))
