@@ -540,7 +540,9 @@ def test_what_the_studio_sends_to_python(show):
 
 def test_an_empty_studio_says_what_to_do(show):
     page = show(kind=lambda image: Studio(Parrot(), image))
-    assert page.get("empty").is_visible() and page.get("ask").is_disabled()
+    assert page.get("empty").is_visible()
+    page.get("ready-1").click()
+    assert page.page.evaluate("messages") == [{"kind": "ask", "text": "What do you see in this picture?"}]
 
 
 def test_the_wire_of_this_file_is_the_real_one(show):

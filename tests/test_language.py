@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from osprey_nb.data import dialogues, language, phrases
+from osprey_nb.data.dialogues import comparisons, details, neighbours
 from osprey_nb.data.kinds import COLOURS, HELD_OUT, KINDS, PATTERNS, SIZES
 from osprey_nb.data.language import MAKERS, ONE_WORD, PARTS, Region, object_phrase, parse_phrase, part_phrase, records
 from osprey_nb.data.phrases import SEVERAL, article, part_colour, part_list, place
 from osprey_nb.data.scenes import ObjectSpec, SceneGraph, SceneObject, make_scene, render
+from osprey_nb.evaluate.wordings import topic_of
 
 SEEDS = range(60)
 
@@ -328,6 +330,61 @@ def test_conversations_are_true():
                     assert answer.startswith("Yes" if f" {match[2]} " in question else "No")
             said[about] += 1
     assert min(said.values()) >= 10 and len(said) == 6, said
+
+
+def _offsets(scene, obj):
+    """How far right of and below an object each other one is, by its phrase: no two have one kind and colour."""
+    others = [other for other in scene.objects if other is not obj]
+    return {object_phrase(other): (other.spec.x - obj.spec.x, other.spec.y - obj.spec.y) for other in others}
+
+
+POINTS = {"to the left of": (-1, 0), "to the right of": (1, 0), "above": (0, -1), "below": (0, 1)}  # x, y
+
+
+def _clearness(dx, dy):
+    along, across = sorted((abs(dx), abs(dy)), reverse=True)
+    return along - 1.6 * across
+
+
+def test_a_description_tells_the_clearest_direction():
+    told = 0
+    for seed in range(60):
+        scene = make_scene(seed)
+        for obj in scene.objects:
+            texts = {describe for n in range(3) if (describe := details(scene, Region(obj), np.random.default_rng(n)))}
+            assert len(texts) == 1  # nothing of it is drawn by lot
+            found = re.search(r"It is (to the left of|to the right of|above|below) (an? .+)\.$", texts.pop())
+            if found is None:
+                continue
+            told += 1
+            offsets = _offsets(scene, obj)
+            (dx, dy), (x, y) = offsets[found[2]], POINTS[found[1]]
+            assert -dx * x - dy * y > 1.25 * 1024 // 5  # the object lies on that side of the one that is named
+            assert _clearness(dx, dy) == max(_clearness(*offset) for offset in offsets.values())
+    assert told > 100
+
+
+def test_neighbours_are_on_the_side_that_is_asked_for():
+    asked = Counter()
+    for seed in range(60):
+        scene = make_scene(seed)
+        record = neighbours(scene, np.random.default_rng(seed))
+        for question, answer in record.turns:
+            found = re.fullmatch(rf"What is (.+) <region(\d)>\? {re.escape(ONE_WORD)}", question)
+            obj = next(o for o in scene.objects if np.array_equal(o.mask, record.regions[int(found[2]) - 1]))
+            (dx, dy), (x, y) = _offsets(scene, obj)[answer], POINTS[found[1]]
+            assert dx * x + dy * y > 1.25 * 1024 // 5
+            asked[found[1]] += 1
+    assert set(asked) == set(POINTS) and min(asked.values()) > 20
+
+
+def test_comparisons_compare_and_nothing_else():
+    topics = Counter()
+    for seed in range(60):
+        scene = make_scene(seed)
+        for question, _ in comparisons(scene, np.random.default_rng(seed)).turns:
+            topics[topic_of(question)] += 1
+    assert set(topics) == {"relation", "relation?", "larger", "same"} and min(topics.values()) > 20
 
 
 def test_training_text_never_names_a_held_out_pair():

@@ -230,6 +230,20 @@ def test_the_model_is_given_only_what_the_talk_names(studio, model):
     assert studio.conversation[0]["content"] == "What are they?"
 
 
+def test_a_question_about_the_picture_needs_no_region(studio, model):
+    for question in ("What do you see in this picture?", "What are they?"):
+        studio.ask(question)
+        studio.wait(SECONDS)
+    draw(studio, r1=LEFT)
+    studio.forget()
+    studio.ask("Is there a cat?")
+    studio.wait(SECONDS)
+    studio.forget()
+    studio.ask("Is there a cat in <region1>?")
+    studio.wait(SECONDS)
+    assert [asked[0] for asked in model.asked if isinstance(asked, tuple)] == [0, 0, 0, 1]
+
+
 def test_a_failed_question_does_not_spoil_the_conversation(studio, model):
     draw(studio, r1=LEFT)
     studio.wait(SECONDS)
@@ -301,9 +315,10 @@ def test_a_wrong_request_is_shown(studio, content, words):
         assert studio._panel["talk"][0]["question"] == content["text"]  # still there to be mended
 
 
-def test_asking_before_drawing(studio):
-    with pytest.raises(ValueError, match="draw one"):
-        studio.ask("What is it?")
+def test_asking_for_a_region_before_drawing(studio, model):
+    with pytest.raises(ValueError, match="no region 1; drawn: none"):
+        studio.ask("What is <region1>?")
+    assert model.asked == [] and studio.conversation == []
 
 
 def test_one_thread_and_only_while_there_is_work(studio, model):

@@ -9,17 +9,19 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from osprey_nb import Osprey, OspreyConfig
 from osprey_nb.data.collate import TOKENS
 from osprey_nb.data.mixture import shipped
-from osprey_nb.data.scenes import COLOURS, HELD_OUT, make_scene
+from osprey_nb.data.phrases import parse_phrase
+from osprey_nb.data.scenes import COLOURS, HELD_OUT, PATTERNS, make_scene
 from osprey_nb.projector import image_tokens
 from osprey_nb.train import stages, tiny
 from osprey_nb.train.augment import roughen
 from osprey_nb.train.bridge import bridge
 from osprey_nb.train.checkpoints import Checkpoints
-from osprey_nb.train.contrast import WHAT, RegionCLIP, groups_without_repeats, region_batches
+from osprey_nb.train.contrast import NAMES, PATTERN, WHAT, RegionCLIP, groups_without_repeats, region_batches
 from osprey_nb.train.language import draw_record, drawn_batches
 from osprey_nb.train.lessons import lesson_batches
 from osprey_nb.train.machines import compile_layers
@@ -148,6 +150,31 @@ def test_contrast_learns_a_batch(run, scenes):
     freeze(clip, [clip])
     losses, *_ = fit(clip, endless(batch), 2e-3, Budget(steps=12), "contrast")
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_regions_are_labelled_with_what_their_phrases_say(run, scenes):
+    vision = Osprey.from_pretrained(run[1]).config.vision_config
+    for batch in itertools.islice(region_batches(scenes, 12, 0, vision.mean, vision.std), 4):
+        assert len(batch.phrases) == len(batch.names) == len(batch.patterns) == sum(map(len, batch.masks))
+        for phrase, name, pattern in zip(batch.phrases, batch.names.tolist(), batch.patterns.tolist(), strict=True):
+            words = parse_phrase(phrase)
+            assert NAMES[name] == (words["part"] or words["kind"])
+            assert pattern == (-100 if words["part"] else PATTERNS.index(words["pattern"] or "plain"))
+
+
+def test_names_and_patterns_have_heads_of_their_own(run, scenes):
+    model = Osprey.from_pretrained(run[1])
+    vision, clip = model.config.vision_config, RegionCLIP(model)
+    batch = next(region_batches(scenes, 4, 0, vision.mean, vision.std))
+    features = [level.detach() for level in clip.encoder(batch.images)]
+    pooled = [level.detach() for level in clip.mask_extractor.pool(features, batch.masks)]
+    before = float(clip.naming(features[2], pooled, batch).detach())
+    for head, wanted, weight in ((clip.naming.name, batch.names, 1), (clip.naming.pattern, batch.patterns, PATTERN)):
+        lost = weight * float(F.cross_entropy(head(torch.cat(pooled, 1)), wanted).detach())
+        right = F.one_hot(wanted.clamp(min=0), head.out_features).float() * 100
+        handle = head.register_forward_hook(lambda *_, right=right: right)
+        assert float(clip.naming(features[2], pooled, batch).detach()) == pytest.approx(before - lost, abs=1e-3)
+        handle.remove()
 
 
 def test_the_bridge_lays_all_three_tokens_on_the_sums_of_their_words(run, scenes, monkeypatch):

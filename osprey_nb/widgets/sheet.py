@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 REGION = re.compile(r"<?\bregion ?([1-9])\b>?", re.I)
+PICTURE = re.compile(r"\b(pictures?|images?|photo(graph)?s?|scene|is there|are there|can you see|where is this)\b", re.I)
 
 
 @dataclass(eq=False)
@@ -50,6 +51,11 @@ class Sheet:
     names: dict[int, str]
     answers: dict[int, Answer]
     talk: list[Exchange]
+
+
+def of_the_picture(question: str) -> bool:
+    """Does a question name no region, and speak of the picture? `What do you see in this picture?`, `Is there a cat?`"""
+    return PICTURE.search(question) is not None and REGION.search(question) is None
 
 
 def as_messages(exchanges: Iterable[Exchange]) -> list[dict[str, str]]:

@@ -95,6 +95,14 @@ class Bubbles {
   }
 }
 
+/** Questions to begin with, about the regions that are drawn: at most three. */
+function readyQuestions(regions) {
+  const [one, other] = regions.slice(-2).map((number) => `<region${number}>`);
+  if (!one) return ["What do you see in this picture?", "Where is this?"];
+  if (!other) return [`Where is ${one}?`, `What is the pattern of ${one}?`, "What do you see in this picture?"];
+  return [`Where is ${other}?`, `Which is larger, ${one} or ${other}?`, `Where is ${one} with respect to ${other}?`];
+}
+
 /** The bar above the picture: other pictures, everything at once, the session in files, earlier pictures. */
 function mountBar(model, host) {
   const send = (kind, content = {}) => model.send({ kind, ...content });
@@ -165,8 +173,9 @@ function mountAnswers(model, store, host) {
     type: "button", class: "osprey-button osprey-quiet", text: "New conversation", "data-testid": "forget", onclick: () => send("forget"),
   });
   const mentions = element("span", { class: "osprey-mentions" });
+  const ready = element("span", { class: "osprey-mentions osprey-ready", "aria-label": "Questions to begin with" });
   const question = element("textarea", {
-    class: "osprey-box", rows: 1, "data-testid": "question", "aria-label": "Ask about the regions",
+    class: "osprey-box", rows: 1, "data-testid": "question", "aria-label": "Ask about the regions or the picture",
     oninput: () => grow(), onkeydown: (event) => {
       event.stopPropagation(); // letters are text here, no shortcuts
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
@@ -178,8 +187,8 @@ function mountAnswers(model, store, host) {
   const talkTitle = element("h3", { class: "osprey-heading" }, "Conversation", forget);
   host.append(
     element("h3", { class: "osprey-heading", text: "What the model sees" }), empty, list, next, times, talkTitle, talk,
-    element("div", { class: "osprey-ask" }, question, askButton), mentions);
-  let known = "";
+    element("div", { class: "osprey-ask" }, question, askButton), mentions, ready);
+  let known = null;
 
   function grow() {
     question.style.height = "auto";
@@ -196,7 +205,7 @@ function mountAnswers(model, store, host) {
 
   function ask() {
     const text = question.value.trim();
-    if (!text || askButton.disabled) return;
+    if (!text) return;
     send("ask", { text });
     question.value = "";
     grow();
@@ -226,8 +235,7 @@ function mountAnswers(model, store, host) {
     if (turns.length) talk.scrollTop = talk.scrollHeight;
     talk.hidden = forget.hidden = !turns.length;
 
-    askButton.disabled = question.disabled = !regions.length;
-    question.placeholder = regions.length ? "What colour is <region1>?" : "Draw a region first, then ask about it";
+    question.placeholder = regions.length ? `What colour is <region${regions[0].region}>?` : "Ask about the picture, or draw a region first";
     const numbers = regions.map((answer) => answer.region);
     if (String(numbers) !== known) {
       known = String(numbers);
@@ -235,6 +243,9 @@ function mountAnswers(model, store, host) {
         type: "button", class: "osprey-button osprey-mention", style: regionStyle(colours[number - 1]), text: `region ${number}`,
         title: `Put <region${number}> into the question`, "data-testid": `mention-${number}`, onclick: () => insert(number),
       })));
+      ready.replaceChildren(...readyQuestions(numbers).map((text, i) => element("button", {
+        type: "button", class: "osprey-button osprey-quiet", "data-testid": `ready-${i + 1}`, onclick: () => send("ask", { text }),
+      }, ...withRegions(text, colours))));
     }
     select();
   }

@@ -30,7 +30,7 @@ from ..viz import answers_figure, to_png
 from .canvas import CANVAS_FILES, HERE, MaskCanvas, bundle, encode_runs, sentence_of
 from .pictures import opened, uploaded
 from .session_files import session_code, session_json
-from .sheet import REGION, Answer, Exchange, Sheet, as_messages, renumbered
+from .sheet import REGION, Answer, Exchange, Sheet, as_messages, of_the_picture, renumbered
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -171,14 +171,16 @@ class Studio(MaskCanvas):
         self._describe([self._known(region)], "detailed")
 
     def ask(self, question: str) -> None:
-        """Ask about the regions; `<region1>` or `region 1` names one. ValueError for an empty question or an unknown region."""
+        """Ask about the regions that the talk names (`<region1>` or `region 1`), or about all of them if it names none.
+
+        Where none is drawn, or the question speaks of the picture (`sheet.of_the_picture`), it is about the whole picture.
+        ValueError for an empty question or an unknown region.
+        """
         text = question.strip()
         if not text or len(text) > LONGEST_QUESTION:
             raise ValueError(f"a question has 1 to {LONGEST_QUESTION} characters; this one has {len(text)}")
         text = checked_question(text)
         with self._lock:
-            if not self._answers:
-                raise ValueError("no region is drawn yet; draw one, then ask about it")
             for number in REGION.findall(text):
                 self._known(int(number))
             exchange = Exchange(text)
@@ -348,7 +350,8 @@ class Studio(MaskCanvas):
                 # The model is given the regions that the talk names, or all if it names none: what nobody asks about only
                 # distracts it. Regions 2 and 5 of the canvas are then its <region1> and <region2>.
                 named = {int(n) for message in messages for n in REGION.findall(message["content"])}
-                regions = {n: mask for n, mask in regions.items() if n in named} or regions
+                if named or of_the_picture(exchange.question):
+                    regions = {n: mask for n, mask in regions.items() if n in named}
                 there = {number: i for i, number in enumerate(regions, start=1)}
                 here = {i: number for number, i in there.items()}
                 for message in messages:
