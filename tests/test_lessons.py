@@ -88,6 +88,23 @@ def test_a_skill_grows_when_its_words_are_right_and_only_then(model, batch):
     assert again.level.tolist() == lessons.level.tolist()  # a resumed run goes on at its level
 
 
+def test_a_skill_waits_for_what_it_builds_on(model, batch):
+    lessons, names = Lessons(model), list(SKILLS)
+    begun = {name for name in SKILLS if lessons._begun(name)}
+    assert begun == {name for name, skill in SKILLS.items() if not skill.after} and "finding" in begun
+    waiting = next(lesson for lesson in batch if lesson.skill == "questions")
+    other = next(lesson for lesson in batch if lesson.skill == "names")
+    loss = lessons(Batch([waiting, other]))
+    assert len(loss.shape) == 0 and lessons.steps[names.index("questions")] == 0
+    lessons.level[names.index("numbers")] = 1
+    waiting.lower = None
+    lessons(Batch([waiting, other]))
+    assert lessons.steps[names.index("questions")] == 1
+    for _ in SKILLS:  # no two wait for each other
+        begun |= {name for name, skill in SKILLS.items() if begun.issuperset(skill.after)}
+    assert begun == SKILLS.keys()
+
+
 def test_at_the_last_level_the_loss_is_that_of_the_whole_prompt(model, batch):
     lessons = Lessons(model)
     lessons.level += len(REACH) - 1
@@ -168,7 +185,8 @@ def test_the_loss_depends_on_each_kind_of_token(model, batch):
     lessons = Lessons(model)
     lessons.level += len(REACH) - 1
     lesson = next(lesson for lesson in batch if lesson.skill == "descriptions")
-    lesson.lower, (one, *_, other) = None, lesson.samples
+    lesson.lower, (one, *rest) = None, lesson.samples
+    other = next(sample for sample in rest if not np.array_equal(sample.cells.ids, one.cells.ids))  # of another scene
     lesson.samples = [one]
 
     def loss():

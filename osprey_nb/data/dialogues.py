@@ -104,12 +104,15 @@ def by_clearness(scene: Scene, obj: SceneObject) -> list[SceneObject]:
 
 def neighbours(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record:
     """What is to the left of a region, above it …? Of several things the one that is so most clearly."""
-    objects = shuffled(rng, scene.objects)[: int(rng.integers(1, limit + 1))]
+    objects = [obj for obj in shuffled(rng, scene.objects) if by_clearness(scene, obj)][: int(rng.integers(1, limit + 1))]
     turns = []
     for i, obj in enumerate(objects, 1):
         nearest = {OPPOSITE[direction_words(obj, other)]: other for other in by_clearness(scene, obj)[::-1]}
-        turns += [(f"What is {said} <region{i}>? {ONE_WORD}", object_phrase(other)) for said, other in nearest.items()]
-    return record(scene, "osprey_conversation", [Region(obj) for obj in objects], shuffled(rng, turns), inline=False)
+        for said, other in nearest.items():
+            question = pick(rng, ("What is {} <region{}>?", f"What is {{}} <region{{}}>? {ONE_WORD}")).format(said, i)
+            turns.append((question, object_phrase(other)))
+    inline = bool(rng.integers(2))
+    return record(scene, "osprey_conversation", [Region(obj) for obj in objects], shuffled(rng, turns), inline)
 
 
 def ask_each(rng: np.random.Generator, questions: dict[str, int], answers: list[str]) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
+from scipy import ndimage
 
 from osprey_nb.data.drawings import SHAPES
 from osprey_nb.data.graph import direction
@@ -96,10 +97,14 @@ def part_phrase(obj: SceneObject, part: Part | str, rng: np.random.Generator | N
 
 
 def part_list(scene: Scene, obj: SceneObject) -> str:
-    """The visible parts, in the plural where several pieces show: `wheels, frame and saddle`."""
+    """The visible parts, in the plural where several pieces show: `wheels, frame and saddle`.
+
+    Of an object that something stands before, a part has several where its visible pixels hang together in several pieces.
+    """
     hidden = any(i == obj.index and relation == "behind" for i, relation, _ in scene.relations)
-    plurals = {} if hidden else SEVERAL.get(obj.kind, {})
-    return listed([plurals.get(part.name, part.name) for part in obj.parts])
+    plurals = SEVERAL.get(obj.kind, {})
+    several = [part.name in plurals and (not hidden or ndimage.label(part.mask)[1] > 1) for part in obj.parts]
+    return listed([plurals[part.name] if many else part.name for part, many in zip(obj.parts, several, strict=True)])
 
 
 def part_colour(obj: SceneObject, part: Part) -> str:

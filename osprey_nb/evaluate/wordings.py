@@ -46,7 +46,7 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     "larger": ("Which is larger, {} or {}?",),
     "relation": ("Where is {} with respect to {}?",),
     "relation?": ("Is {} {direction} {}?",),
-    "neighbour": (f"What is {{direction}} {{}}? {ONE_WORD}",),
+    "neighbour": ("What is {direction} {}?",),
     "same": ("Are {} and {} of the same {attribute}?",),
     "yes or no": FREE_QUESTIONS["claim"],
 }

@@ -7,7 +7,8 @@
 Shown whole conversations from the start, an LM of this size looks away: it learns which answers are common, and what it would
 have to look up drowns between words that are always the same. So a lesson begins as the words that matter and their answers,
 many questions behind one picture, and grows by a few tokens before and after whenever its answers are right. Each skill has a
-level of its own, and lower levels stay in the mixture.
+level of its own, and lower levels stay in the mixture. What builds on another skill waits until that one has grown once: to
+find "is there a cat?" takes a look at the right cell, which "what colour is the cat?" teaches with more bits.
 """
 
 from __future__ import annotations
@@ -44,28 +45,30 @@ SKILLS_A_STEP = 4
 @dataclass(frozen=True)
 class Skill:
     """A maker of records (data/language.py), how often it is taught and in how many samples, whether its answers need the
-    image, and what share of the words that count in them must be right for it to grow: fewer where several would be true."""
+    image, and what share of the words that count in them must be right for it to grow: fewer where several would be true.
+    It begins when all that it builds on (`after`) have grown once."""
 
     make: Callable[[Scene, np.random.Generator], Record]
     weight: float = 1
     rows: int = 6
     image: bool = False
     passed: float = 0.9
+    after: tuple[str, ...] = ()
 
 
 SKILLS = {
-    "existence": Skill(partial(language.existence, most=6), 1.5, image=True),
     "finding": Skill(language.finding, 1.5, image=True),
-    "captions": Skill(language.caption, 1.5, image=True, passed=0.75),
-    "neighbours": Skill(language.neighbours, 1.5, rows=12, image=True, passed=0.85),
+    "existence": Skill(partial(language.existence, most=6), 1.5, image=True, after=("finding",)),
+    "captions": Skill(language.caption, 1.5, image=True, passed=0.75, after=("finding",)),
     "descriptions": Skill(partial(language.describe_detailed, limit=3), 1.5, image=True, passed=0.8),
+    "neighbours": Skill(language.neighbours, 1.5, rows=12, image=True, passed=0.85, after=("finding", "numbers")),
     "numbers": Skill(language.numbers, 1.5, rows=12),
-    "questions": Skill(partial(language.asking, each=6), 3, rows=18),  # what a number means is found last
-    "comparisons": Skill(language.comparisons, 1.5, rows=12),
-    "conversations": Skill(language.conversation),
+    "questions": Skill(partial(language.asking, each=6), 3, rows=18, after=("numbers",)),
+    "comparisons": Skill(language.comparisons, 1.5, rows=12, after=("numbers",)),
+    "conversations": Skill(language.conversation, after=("comparisons",)),
     "names": Skill(language.describe_short),
-    "parts": Skill(language.part_level),
-    "claims": Skill(partial(language.positive_negative, limit=4, each=2)),
+    "parts": Skill(language.part_level, after=("names",)),
+    "claims": Skill(partial(language.positive_negative, limit=4, each=2), 1.5, rows=12, after=("names",)),
 }
 FACTS = (*KINDS, *COLOURS, *PATTERNS, *SIZES, *PARTS, *(word for parts in SEVERAL.values() for word in parts.values()))
 FACTS += ("Yes", "No", "left", "right", "above", "below", "top", "bottom", "middle", *" ".join(BACKGROUNDS).split())
@@ -122,7 +125,12 @@ class Lessons(nn.Module):
         self.matters = facts | _tokens(tokenizer, ASKED, vocabulary)  # samples are thinned on the CPU
 
     def forward(self, batch: Batch) -> Tensor:
-        return sum(self._loss(lesson) for lesson in batch.lessons) / len(batch.lessons)
+        lessons = [lesson for lesson in batch.lessons if self._begun(lesson.skill)] or batch.lessons[:1]
+        return sum(self._loss(lesson) for lesson in lessons) / len(lessons)
+
+    def _begun(self, skill: str) -> bool:
+        grown = dict(zip(SKILLS, self.level.tolist(), strict=True))
+        return all(grown[name] > 0 for name in SKILLS[skill].after)
 
     def _loss(self, lesson: Lesson) -> Tensor:
         number, device = list(SKILLS).index(lesson.skill), self.model.device
