@@ -24,7 +24,7 @@ others = [make_scene(seed, size=128, split="eval") for seed in range(40)]
 masks = [thing.mask for thing in scene.objects]
 
 # %% studio
-Studio(model, large.image)
+Studio(model, make_scene(362, size=512, split="eval").image)
 
 # %% everything
 Studio(model, 3)
@@ -51,7 +51,8 @@ learner, scenes = copy.deepcopy(model), [make_scene(seed) for seed in range(100)
 for module in learner.mask_extractor.modules():
     if hasattr(module, "reset_parameters"):
         module.reset_parameters()
-bridge.bridge(learner, scenes, seed=0)
+bridge.bridge(learner, scenes, seed=0, steps=200)
+learner.projector.load_state_dict(model.projector.state_dict())
 live = LiveTraining(learner, scene.image, masks, predict_every=2)
 display(live)
 for stage in stages.TINY[1], replace(stages.TINY[2], trains=dict.fromkeys(stages.TINY[2].trains, 1e-4)):

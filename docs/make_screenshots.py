@@ -25,7 +25,7 @@ from test_browser_lab import drag, run_cell, sweep  # noqa: E402
 
 from osprey_nb.data.scenes import make_scene  # noqa: E402
 
-SEED, SIDE = 374, 512  # `large` in every_widget.py
+STUDIO, CANVAS, SIDE = 362, 374, 512  # scenes of every_widget.py
 TARGET = ROOT / "docs/img"
 WIDGET = ".jupyter-widgets, .osprey"
 MARGIN = 10  # CSS pixels around a widget
@@ -35,7 +35,7 @@ WINDOWING = "jupyterlab_settings_dir/@jupyterlab/notebook-extension/tracker.jupy
 
 def studio(page: Page, cell: Locator) -> None:
     """Paint two things, ask for detail, ask a question."""
-    stage, scene = cell.get_by_test_id("stage"), make_scene(SEED, size=SIDE, split="eval")
+    stage, scene = cell.get_by_test_id("stage"), make_scene(STUDIO, size=SIDE, split="eval")
     for region, thing in enumerate(scene.objects[:2], start=1):
         stage.focus()
         page.keyboard.press(str(region))
@@ -43,8 +43,7 @@ def studio(page: Page, cell: Locator) -> None:
         done(cell, f"answer-{region}-card")
     cell.get_by_test_id("answer-1-detail").click()
     done(cell, "answer-1-card")
-    cell.get_by_test_id("question").fill("What colour is <region2>?")
-    cell.get_by_test_id("ask").click()
+    cell.get_by_test_id("ready-2").click()
     expect(cell.locator(".osprey-exchange")).to_have_attribute("data-state", "done")
 
 
@@ -62,7 +61,7 @@ def done(cell: Locator, card: str) -> None:
 
 def candidates(page: Page, cell: Locator) -> None:
     """Click a thing for SAM, as region 3."""
-    stage, mask = cell.get_by_test_id("stage"), make_scene(SEED, size=SIDE, split="eval").objects[2].mask
+    stage, mask = cell.get_by_test_id("stage"), make_scene(CANVAS, size=SIDE, split="eval").objects[2].mask
     stage.focus()
     page.keyboard.press("3")
     page.keyboard.press("s")

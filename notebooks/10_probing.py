@@ -20,7 +20,7 @@
 # **You will learn**
 #
 # - how to test whether a model *uses* what it is given: change one thing, keep all else;
-# - what its parts carry: the four levels, the spatial token, the picture's own tokens;
+# - which of the three kinds of token carries which claim, and what each of the four levels brings;
 # - to look inside: attention, attention rollout, the logit lens, saliency;
 # - why a map of attention is no proof.
 #
@@ -41,8 +41,9 @@ import osprey_nb
 from osprey_nb import diagrams
 from osprey_nb.data.phrases import parse_phrase
 from osprey_nb.data.scenes import make_scene
-from osprey_nb.evaluate.controls import blind
+from osprey_nb.evaluate.controls import EXCHANGED, blind, controls
 from osprey_nb.exercises import check
+from osprey_nb.prompt import DETAILED, SHORT
 from osprey_nb.viz import overlay
 from osprey_nb.widgets import probes
 
@@ -129,11 +130,46 @@ seeing, guessing = shares_of(said), shares_of(blindly)
 diagrams.shares({what: {"with the region's tokens": seeing[what], "without": guessing[what]} for what in seeing})
 
 # %% [markdown]
-# The claim holds. In the drawings of this course, that is: on photographs nobody has measured it, and this model knows
-# none.
+# The claim holds, in the drawings of this course. We have not tested photographs, and this model knows none.
 
 # %% [markdown]
-# ## 2 · Claim: it knows *this* outline, not just this place
+# ## 2 · Claim: each token carries its own
+#
+# The LLM is given three things beside the words: the **mask token** (what is there?), the **spatial token** (where, how
+# large?), and the 64 **image tokens** (what else is in the picture?). Does it need all three, each for its own?
+#
+# We exchange **one kind at a time** for that of another region or picture, and read each claim of the answer: does it now
+# follow the other, or does it stay? Only claims count in which the two differ.
+#
+# > **Predict.** Into a prompt about a small cat at the top left goes the spatial token of a large bus at the bottom. What
+# > will change in *This is a small red cat at the top left of the picture*?
+
+# %%
+table = controls(model, seed=1, scenes=24, progress=False)
+
+
+def moved(token, claim):
+    """How often a claim goes with the token that was exchanged."""
+    group = f"{token} token {EXCHANGED}: {claim}"
+    if f"{group} follows" in table:
+        return table[f"{group} follows"]["value"]
+    return 1 - table[f"{group} stays"]["value"] if f"{group} stays" in table else 0.0  # it has no such token
+
+
+claims = ("kind", "colour", "pattern", "part", "place", "size", "existence", "caption", "background", "relation")
+tokens = ("mask", "spatial", "image")
+diagrams.verdicts(claims, [f"{token} exchanged" for token in tokens],
+                  [[moved(token, claim) for token in tokens] for claim in claims])
+
+# %% [markdown]
+# Read it row by row: how often did the claim go with the new token? *Relation* (*It is to the left of a red car*) should hang
+# on two tokens: where I am, and where the others are. But tiny has hardly learnt relations, as the README's table says: what
+# it says there is mostly false, whatever you exchange. A control can only prove what a model can do.
+#
+# The same controls over 250 scenes, with zeros and means in place of tokens as well, are part of `osprey-nb eval tiny`.
+
+# %% [markdown]
+# ## 3 · Claim: a mask need not be exact
 #
 # Move the mask, let it grow, take another object's. Both answers stand side by side, and each word with its probability
 # under **both** masks: so you see not only what it says, but what it nearly said.
@@ -149,10 +185,27 @@ what_if.move(right=14)
 what_if.static()
 
 # %% [markdown]
-# ## 3 · Claim: all four levels are needed
+# One mask, one move. Over the objects of twelve pictures, each mask moved to the right by a share of its own width:
+
+# %%
+kept = {}
+for share in (0, 0.25, 0.5, 1):
+    hits = []
+    for seed in range(12):
+        each = make_scene(seed, size=128, split="eval")
+        shifts = [round(share * float(np.ptp(np.flatnonzero(thing.mask.any(0))) + 1)) for thing in each.objects]
+        wandered = [np.pad(thing.mask, ((0, 0), (by, 0)))[:, :128] for thing, by in zip(each.objects, shifts, strict=True)]
+        inside = [i for i, mask in enumerate(wandered) if mask.any()]
+        named = model.describe(each.image, [wandered[i] for i in inside])
+        hits += [parse_phrase(text)["kind"] == each.objects[i].kind for i, text in zip(inside, named, strict=True)]
+    kept[f"moved by {share:.0%} of its width"] = {"kind still named": float(np.mean(hits))}
+diagrams.shares(kept)
+
+# %% [markdown]
+# ## 4 · Claim: all four levels are needed
 #
-# The paper pools on `res2` … `res5`, and sums. Here each can be turned off, and so can the spatial token and the picture's
-# own tokens.
+# The mask token is pooled on `res2` … `res5` and summed (paper, section 3.2). Here each can be turned off, and so can the
+# spatial token and the picture's own tokens.
 #
 # > **Predict.** Turn each off alone. Which one will hurt most, and which least?
 
@@ -165,29 +218,40 @@ switches.move(res3=False)
 switches.static()
 
 # %% [markdown]
-# One picture is an anecdote. Twelve:
+# One picture is an anecdote. Twelve, and two questions: one asks for a short phrase, the other for all that can be said.
 
 # %%
-lost = {name: [] for name in probes.SWITCHES}
-for seed in range(12):
-    each = make_scene(seed, size=128, split="eval")
-    asked = probes.Asked(model, each.image, [thing.mask for thing in each.objects])
-    for mask in asked.masks:
-        for name, value in probes.losses(asked, mask).items():
-            lost[name].append(max(value, 0))
-diagrams.bars({name: np.mean(values) for name, values in lost.items()}, "log-likelihood of its answer that is lost, on average")
+def what_each_brings(question):
+    """The mean log-likelihood of the usual answer that is lost when one thing alone is off."""
+    lost = {name: [] for name in probes.SWITCHES}
+    for seed in range(12):
+        each = make_scene(seed, size=128, split="eval")
+        asked = probes.Asked(model, each.image, [thing.mask for thing in each.objects], question)
+        for mask in asked.masks:
+            for name, value in probes.losses(asked, mask).items():
+                lost[name].append(value)
+    return {name: float(np.mean(values)) for name, values in lost.items()}
+
+
+short = what_each_brings(SHORT)
+diagrams.bars({name: max(value, 0) for name, value in short.items()}, "short phrase: log-likelihood that is lost")
+
+# %%
+detailed = what_each_brings(DETAILED)
+diagrams.bars({name: max(value, 0) for name, value in detailed.items()}, "detailed description: log-likelihood that is lost")
 
 # %% [markdown]
-# > **A note that changes a belief.** *One level carries nearly all of it.* And the picture's own 64 tokens, which take half
-# > of the prompt, hardly matter to a short answer. That is no law of nature. This model is small, its drawings are simple,
-# > and the region's token tells all that a short answer needs. A larger model with harder questions will share the work
-# > otherwise. The claim isn't proven *here*, and that is a finding, too.
+# > **A note that changes a belief.** *What a part is worth depends on the question.* A short phrase hangs on `res3` most. Ask
+# > for detail, and the spatial token and the picture's own tokens are worth far more than any level. Had we tried the short
+# > question only, we would have called two of Osprey's three inputs minor.
 #
-# It is also a warning. Had we only read the paper's table, in which four levels are better than one, we would have
-# believed it of every model of this kind.
+# Two warnings go with such bars. A zero is no neutral value: the model never saw one, so it may hurt even where a token
+# carries nothing of the answer. And what is lost when *one* thing is off does not show what two things say alike: if two
+# levels both held the colour, each could go alone and nothing would be lost. (A bar of 0 may also be a little below: then
+# the answer became *likelier*.)
 
 # %% [markdown]
-# ## 4 · Where does it look?
+# ## 5 · Where does it look?
 #
 # Each position of the LLM shares out its **attention** over those before it. We take the position that *writes* a word,
 # and see what it looks at.
@@ -203,8 +267,8 @@ looking.move(word=3, layer=1, head=0)
 looking.static()
 
 # %% [markdown]
-# The heads differ: some stare at the region's tokens, some at the words, hardly any at the picture. One layer is not the
-# whole way, though. **Rollout** multiplies the layers: what the last one reads, the ones before have put there.
+# The heads differ: some stare at the region's tokens, some at the words. Step through them. One layer is not the whole
+# way, though. **Rollout** multiplies the layers: what the last one reads, the ones before have put there.
 
 # %% [markdown]
 # ### Exercise 10.2 · Rollout
@@ -263,7 +327,7 @@ torch.testing.assert_close(reading.logits, usual, atol=1e-4, rtol=1e-4)
 print("the same logits, attention written out or not")
 
 # %% [markdown]
-# ## 5 · When does it know?
+# ## 6 · When does it know?
 #
 # After each layer one can ask: *if you had to speak now, what would you say?* Send the half-finished state through the
 # last norm and the output matrix. That is the **logit lens**.
@@ -282,7 +346,7 @@ stepper.static()
 # The embedding knows nothing of it yet; the last layers agree. What lies between is what the layers are for.
 
 # %% [markdown]
-# ## 6 · What does the answer hang on?
+# ## 7 · What does the answer hang on?
 #
 # Attention says where it *looks*. Whether that *matters* is another question. Two ways to ask it:
 #
@@ -334,15 +398,14 @@ saliency
 saliency.static()
 
 # %% [markdown]
-# Compare it with part 4. In the attention map the picture's tokens got next to nothing. Here, cells *of the picture* matter
-# a lot: those under the mask.
+# Compare it with part 5: attention is paid to *tokens*, and a short phrase needs the mask token most. Here, cells of the
+# *picture* matter: those under the mask.
 #
-# > **A note that changes a belief.** Both are right. The LLM hardly looks at the picture, because the **mask token** has
-# > already read it: mask pooling happened before the LLM. *A map of attention shows one road, not where the goods come
-# > from.* To know what matters, change it and see.
+# > **A note that changes a belief.** Both are right. The **mask token** has already read the picture: mask pooling happened
+# > before the LLM. *A map of attention shows routing, not causes.* To know what matters, change it and see.
 
 # %% [markdown]
-# ## 7 · Break it on purpose: point at nothing
+# ## 8 · Break it on purpose: point at nothing
 #
 # A mask on the water, where no object is.
 #
@@ -356,11 +419,36 @@ overlay(scene.image, [water], model.describe(scene.image, [water]))
 
 # %% [markdown]
 # It names a thing all the same. In training each mask held an object or a part of one, so *nothing* is an answer that it
-# never learnt. The probabilities don't warn you either: what was never wrong in training is said with confidence. This is
-# the reason for the notice in the studio, and for the paper's negative samples ("Is there a car in this region? No.").
+# never learnt. Do the probabilities warn you?
+
+# %%
+def sureness(asked, mask):
+    """The probability of the whole answer: the product of its words'."""
+    answer = asked.answer(mask)
+    return float(asked.chances(asked.pair(mask[None]), answer)[0].prod())
+
+
+of_objects, of_ground = [], []
+for seed in range(20):
+    each = make_scene(seed, size=128, split="eval")
+    there = probes.Asked(model, each.image, [thing.mask for thing in each.objects])
+    of_objects += [sureness(there, mask) for mask in there.masks]
+    free = ~np.logical_or.reduce(there.masks)
+    corner = next((y, x) for y in range(0, 108, 4) for x in range(0, 108, 4) if free[y : y + 20, x : x + 20].all())
+    ground = np.zeros((128, 128), bool)
+    ground[corner[0] : corner[0] + 20, corner[1] : corner[1] + 20] = True
+    of_ground.append(sureness(there, ground))
+diagrams.bars({"objects, the median": np.median(of_objects), "bare ground, the median": np.median(of_ground),
+               "bare ground, the highest of 20": max(of_ground)}, "probability of its whole answer", "{:.2f}")
 
 # %% [markdown]
-# ## 8 · Which regions are alike?
+# On the whole it is less sure of bare ground. So here the probabilities do warn, on average; look at the third bar before you
+# rely on them. They are those of *this* answer among all that it could say, and nowhere was it asked whether there is
+# anything at all. This is the reason for the notice in the studio, and for the paper's negative samples ("Is there a car in
+# this region? No.").
+
+# %% [markdown]
+# ## 9 · Which regions are alike?
 #
 # One last view. Take the mask tokens of many regions, and draw them as points: near means alike, to the model.
 #
@@ -389,7 +477,7 @@ for name in ("kind", "colour"):
 diagrams.shares(agreement)
 
 # %% [markdown]
-# ## 9 · Now you
+# ## 10 · Now you
 #
 # Before the model tells: would *you* have known? Choose, then compare.
 
@@ -401,16 +489,22 @@ quiz
 quiz.static()
 
 # %% [markdown]
-# ## 10 · What you found
+# ## 11 · What you found
 
 # %%
-diagrams.bars({"the mask token, its res3 alone": np.mean(lost["res3"]), "the spatial token": np.mean(lost["spatial"]),
-               "the picture's own tokens": np.mean(lost["image"])}, "what a short answer of tiny hangs on")
+both = {"short phrase": short, "detailed description": detailed}
+parts = {}
+for question, lost in both.items():
+    whole = sum(max(value, 0) for value in lost.values())
+    parts[question] = {name: max(lost[name], 0) / whole for name in ("res3", "spatial", "image")}
+diagrams.shares(parts, "of all that is lost, switch by switch: the share of …")
 
 # %% [markdown]
 # - **Swap and control**: the answer follows the mask, and without the region's tokens it is a guess.
-# - **Switches**: in this model one level carries nearly all. A claim of a paper is a claim about *its* model.
-# - **Attention** shows a road; **occlusion** shows what is lost. They answer different questions.
+# - **Exchange**: kind, colour and pattern go with the mask token, place and size with the spatial token, what else is there
+#   with the image tokens.
+# - **Switches**: what a part is worth depends on what is asked. A claim of a paper is a claim about *its* model.
+# - **Attention** shows routing; **occlusion** shows what is lost. They answer different questions.
 # - **Pointing at nothing** gets an answer all the same.
 #
 # **Where it goes next.** [11 · The studio](11_studio.ipynb): your own picture, your own question.

@@ -54,11 +54,12 @@ studio
 # Draw on something, and read. Then try each of these:
 #
 # 1. **S**, and click on a wheel. Three candidates: point at each, take one.
-# 2. **2**, and draw another thing. Ask below: *Is `<region1>` larger than `<region2>`?*
+# 2. **2**, and draw another thing. Then press *Which is larger, region 1 or region 2?* below the conversation.
 # 3. **Describe everything**, above the picture. The list is a tree; point at its rows.
 # 4. **?** shows all keys. **Ctrl+Z** takes back anything, a taken candidate as well.
 # 5. Give region 1 a **name**. Choose another drawing. Come back with *Earlier*: all is still there.
-# 6. **Upload** a photograph of yours, and read the line above it before you believe a word.
+# 6. Erase all, and ask about the whole picture: *What do you see in this picture?* It needs no region.
+# 7. **Upload** a photograph of yours, and read the line above it before you believe a word.
 #
 # Without a kernel you see what follows, from Python: all that the buttons do can be called.
 
@@ -246,15 +247,15 @@ distances = {
 diagrams.bars(distances, "distance from what it knows; the line: where the studio warns", "{:.2f}", most=known.limit)
 
 # %% [markdown]
-# The line is where one drawing in two hundred lies beyond. So now and then a drawing is suspected, too; a photograph hardly
-# ever slips through.
+# One drawing in 200 exceeds the limit, so now and then a drawing is suspected, too. These four photographs all lie far
+# beyond it.
 
 # %%
 print("is the cat unlike what it knows?", studio.unlike)
 
 # %% [markdown]
 # > **A note that changes a belief.** *Confidence and knowledge are two things.* The first is in the words and their
-# > probabilities, and this model always has it. The second must be measured from elsewhere. A distance is crude: it tells
+# > probabilities. The second must be measured from elsewhere. A distance is crude: it tells
 # > drawings from photographs, and it won't tell a cat from a dog. But it is honest.
 
 # %% [markdown]
