@@ -263,7 +263,7 @@ looking = probes.AttentionProbe(model, scene.image, masks)
 looking
 
 # %%
-looking.move(word=3, layer=1, head=0)
+looking.move(word=3, layer=2, head=0)
 looking.static()
 
 # %% [markdown]

@@ -367,7 +367,7 @@ def test_what_each_switch_takes_from_the_answer(asked, masks):
         with torch.no_grad():
             alone = asked.likelihoods(pair, answer, seen).sum() - asked.likelihoods(asked.pair(masks[:1]), answer).sum()
         assert lost[name] == pytest.approx(-alone.item(), abs=1e-3)
-    assert lost["res3"] > 2
+    assert max(probes.switches.LEVELS, key=lost.get) == "res3" and lost["res3"] > 0.5
 
 
 def test_the_switches_change_the_answer(tiny, scene, masks):
@@ -527,32 +527,38 @@ def asked_of_scenes(tiny):
 
 
 def test_notice_attention(tiny, asked_of_scenes):
-    of_kind, of_a, of_image = [], [], []
+    of_kind, of_a, of_image = [], [], []  # shares of attention, group by group
     for asked, mask, answer, kind in asked_of_scenes:
         reading = probes.read_attention(tiny.llm, asked.embeds(asked.pair(mask[None]), answer))
         kinds, start = [kind for kind, _ in asked.positions(answer)], len(asked.positions())
         rows = torch.stack([layer.mean(0) for layer in reading.layers]).mean(0)[start - 1 :].numpy()
         groups = [probes.grouped(row, kinds, start) for row in rows[: len(answer)]]
-        of_kind.append(groups[kind]["mask token"])
-        of_a.append(groups[0]["the words before"])
+        of_kind.append(groups[kind])
+        of_a.append(groups[0])
         of_image += [group["image tokens"] for group in groups]
-    assert min(of_kind) > 0.5 and np.mean(of_a) > 0.5 and np.mean(of_image) < 0.05
+    for shares, most in ((of_kind, "mask token"), (of_a, "the words before")):
+        means = {name: np.mean([share[name] for share in shares]) for name in shares[0]}
+        assert max(means, key=means.get) == most and means[most] > 0.3
+    assert min(share["mask token"] for share in of_kind) > 0.2 and np.mean(of_image) < 0.15
 
 
 def test_notice_stepper(tiny, asked_of_scenes):
-    at_kind, before = [], []
+    right = {1: [], 3: []}  # after so many layers
     for asked, mask, answer, kind in asked_of_scenes:
         looked = probes.lens(tiny.llm, asked.embeds(asked.pair(mask[None]), answer[:-1]), len(answer)).argmax(-1)
         assert looked[0, 1:].tolist() == answer[:-1] and looked[-1].tolist() == answer
-        at_kind.append(looked[1, kind] == answer[kind])
-        before += (looked[1, 1:kind] == torch.tensor(answer[1:kind])).tolist()
-    assert np.mean(at_kind) > 0.9 > 0.7 > np.mean(before)
+        for layers, words in right.items():
+            words += (looked[layers, 1 : kind + 1] == torch.tensor(answer[1 : kind + 1])).tolist()
+    assert np.mean(right[3]) > 0.9 > np.mean(right[1]) > 0.5
 
 
-def test_notice_switches(asked_of_scenes):
-    each = [probes.losses(asked, mask) for asked, mask, *_ in asked_of_scenes]
-    lost = {name: np.mean([losses[name] for losses in each]) for name in each[0]}
-    assert lost["res3"] > 5 * lost["res2"] > 0.5 and max(map(abs, (lost["spatial"], lost["image"]))) < 0.1
+def test_notice_switches(tiny, asked_of_scenes):
+    for question, detailed in ((SHORT, False), (DETAILED, True)):
+        each = [probes.losses(Asked(tiny, asked.image, [mask], question), mask) for asked, mask, *_ in asked_of_scenes]
+        lost = {name: np.mean([losses[name] for losses in each]) for name in each[0]}
+        assert lost["res3"] > 3 * max(lost[level] for level in ("res2", "res4", "res5"))
+        if detailed:
+            assert min(lost["spatial"], lost["image"]) > 2 * lost["res3"]
 
 
 def test_notice_whatif(asked_of_scenes):
@@ -564,7 +570,7 @@ def test_notice_whatif(asked_of_scenes):
             if now.any():
                 said = asked.words(asked.answer(now))
                 kept.append(asked.words(answer)[kind - 1] in said and asked.words(answer)[kind] in said)
-    assert np.mean(grown) > 0.9 and np.mean(half) > 0.6 and np.mean(whole) < 0.2
+    assert np.mean(grown) > 0.9 and np.mean(half) > 0.6 and np.mean(whole) < 0.4
 
 
 def test_notice_saliency(asked_of_scenes):

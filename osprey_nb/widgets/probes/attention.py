@@ -192,8 +192,8 @@ class AttentionProbe(StatefulProbe):
 
     hint = "Click a word of the answer, a head, or a region."
     notice = (
-        "The word that names the kind looks mostly at the mask token, “a” mostly at the words before it. "
-        "The picture itself is hardly looked at."
+        "On the mean of all layers the word that names the kind looks at the mask token most, “a” at the words before it. "
+        "In a short answer the picture itself is looked at little."
     )
 
     def __init__(self, model, image, masks, question: str = SHORT, start: AttentionState | None = None):

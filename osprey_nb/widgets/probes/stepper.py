@@ -157,7 +157,7 @@ class StepperProbe(StatefulProbe):
 
     hint = "Click a word to go there, or a region."
     notice = (
-        "The embedding repeats the word that was read. The kind is there after one layer, colour and pattern come later. "
+        "The embedding repeats the word that was read. After one layer most words are there, after three nearly all. "
         "Temperature changes how sure the model is, never which word comes first."
     )
 

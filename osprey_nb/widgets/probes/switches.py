@@ -131,8 +131,8 @@ class SwitchProbe(StatefulProbe):
 
     hint = "Click a switch or a region."
     notice = (
-        "In the tiny model nearly all of a short answer rests on res3, some on res2. "
-        "The spatial token and the picture's own tokens hardly change it."
+        "Of the four levels a short answer of the tiny model needs res3 most. In a detailed description the spatial token and "
+        "the picture's own tokens weigh more than any level. A zero is something that it never saw, so it may hurt anyhow."
     )
 
     def __init__(self, model, image, masks, question: str = SHORT, start: SwitchState | None = None):

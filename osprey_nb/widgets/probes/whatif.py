@@ -106,8 +106,8 @@ class WhatIfProbe(StatefulProbe):
 
     hint = "Drag the mask on the right picture. Click a region on the left one."
     notice = (
-        "Grown or shrunk by a few pixels, colour and kind stay. Moved by half its width a region loses its pattern first; "
-        "by its whole width hardly anything is left."
+        "Grown or shrunk by a few pixels, colour and kind stay. Moved by half its width a region is mostly named as before; "
+        "by its whole width mostly as something else."
     )
 
     def __init__(self, model, image, masks, question: str = SHORT, start: WhatIfState | None = None):
