@@ -398,7 +398,7 @@ print("by hand and open_clip: the same loss")
 #
 # A fresh encoder, 600 drawn scenes, 250 steps. Each step takes 16 pictures with all their objects and some parts, and
 # the phrases that tell what they are. Nobody says *class 7*; there are only words. (When the package trains tiny, there
-# is a second lesson with labels: what covers each cell of `res4`, which pattern has an object? We leave it out.)
+# is a second lesson with labels: what covers each cell of `res4`, which pattern does an object have? We leave it out.)
 
 # %%
 class OnlyWords(nn.Module):
