@@ -532,6 +532,8 @@ def test_what_the_studio_sends_to_python(show):
     messages = page.page.evaluate("messages")
     assert messages == [{"kind": "detail", "region": 1}, {"kind": "ask", "text": "<region1> bigger than 5?"}]
     assert page.get("region-1").get_attribute("aria-pressed") == "true"
+    page.get("ready-1").click()
+    assert page.page.evaluate("messages").pop() == {"kind": "ask", "text": "Where is <region1>?"}
     for content in messages:
         studio._message(None, content, [])
     studio.wait(20)

@@ -162,8 +162,7 @@ def conversation(scene: Scene, rng: np.random.Generator, turns: int = 8) -> Reco
     """Up to so many turns about two to four objects: what and where they are, how two compare. None where one stands alone."""
     if len(scene.objects) < 2:
         return record(scene, "osprey_conversation", [], [], inline=False)
-    regions = [Region(obj) for obj in shuffled(rng, scene.objects)[: int(rng.integers(2, 5))]]
-    named = {f"<region{i}>": region.obj for i, region in enumerate(regions, 1)}
+    regions, named = _numbered(scene, rng)
     pairs = [(one, other) for one in named for other in named if one != other]
     talk = []
     for one, other in shuffled(rng, pairs)[: turns // 4]:
@@ -176,10 +175,15 @@ def conversation(scene: Scene, rng: np.random.Generator, turns: int = 8) -> Reco
     return record(scene, "osprey_conversation", regions, shuffled(rng, dict.fromkeys(talk))[:turns], inline=False)
 
 
+def _numbered(scene: Scene, rng: np.random.Generator) -> tuple[list[Region], dict[str, SceneObject]]:
+    """Two to four objects in random order, as regions and by their names: `{"<region1>": object, …}`."""
+    regions = [Region(obj) for obj in shuffled(rng, scene.objects)[: int(rng.integers(2, 5))]]
+    return regions, {f"<region{i}>": region.obj for i, region in enumerate(regions, 1)}
+
+
 def comparisons(scene: Scene, rng: np.random.Generator) -> Record:
     """How do two to four objects compare? Directions, sizes, colours and kinds. None where one stands alone."""
-    regions = [Region(obj) for obj in shuffled(rng, scene.objects)[: int(rng.integers(2, 5))]]
-    named = {f"<region{i}>": region.obj for i, region in enumerate(regions, 1)}
+    regions, named = _numbered(scene, rng)
     pairs = shuffled(rng, [(one, other) for one in named for other in named if one != other])
     turns = [turn for pair in pairs for turn in (*_where(named, *pair, rng), *_larger(named, *pair))]
     turns += [turn for about in ("colour", "kind") * 2 for turn in _same(named, pairs, about, rng)] if pairs else []
@@ -215,8 +219,7 @@ def listing(named: dict, rng: np.random.Generator) -> tuple[str, str]:
 
 def numbers(scene: Scene, rng: np.random.Generator) -> Record:
     """What are two to four objects, by their numbers? None where one stands alone."""
-    regions = [Region(obj) for obj in shuffled(rng, scene.objects)[: int(rng.integers(2, 5))]]
-    named = {f"<region{i}>": region.obj for i, region in enumerate(regions, 1)}
+    regions, named = _numbered(scene, rng)
     turns = [listing(named, rng)] if len(named) > 1 else []
     return record(scene, "osprey_conversation", regions, turns, inline=False)
 
