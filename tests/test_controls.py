@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from osprey_nb.data.dialogues import PLACES, facts
-from osprey_nb.data.phrases import article, direction_words, listed, object_phrase, parse_phrase
+from osprey_nb.data.phrases import BESIDE, article, capital, directions, listed, object_phrase, parse_phrase
 from osprey_nb.data.scenes import SceneGraph, SceneObject, make_scene, render
 from osprey_nb.evaluate import controls as module
 from osprey_nb.evaluate.answers import Prompt, look
@@ -115,8 +115,8 @@ def described(question, looks, shape, scene) -> str:
     if shape and scene:
         for other in scene.objects:
             there = SceneObject(shape.obj.index, shape.obj.spec, scene)
-            if other.spec != shape.obj.spec and (way := direction_words(there, other)):
-                return f"{text} It is {way} {article(f'{other.colour} {other.kind}')}."
+            if other.spec != shape.obj.spec and (way := directions(other, there)):
+                return f"{text} {capital(object_phrase(other))} is {BESIDE[way[0]]}."
     return text
 
 

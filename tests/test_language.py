@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from osprey_nb.data import dialogues, language, phrases
-from osprey_nb.data.dialogues import comparisons, details, neighbours
+from osprey_nb.data.dialogues import comparisons, details, surroundings
 from osprey_nb.data.kinds import COLOURS, HELD_OUT, KINDS, PATTERNS, SIZES
 from osprey_nb.data.language import MAKERS, ONE_WORD, PARTS, Region, object_phrase, parse_phrase, part_phrase, records
-from osprey_nb.data.phrases import SEVERAL, article, part_colour, part_list, place
+from osprey_nb.data.phrases import BESIDE, SEVERAL, article, directions, part_colour, part_list, place
 from osprey_nb.data.scenes import ObjectSpec, SceneGraph, SceneObject, make_scene, render
 from osprey_nb.evaluate.wordings import topic_of
 
@@ -44,8 +44,8 @@ def numbered(text) -> list[int]:
     return [int(n) - 1 for n in re.findall(r"<region(\d+)>", text)]
 
 
-def make_object(kind, colour, pattern="plain", size="small") -> SceneObject:
-    return SceneObject(0, ObjectSpec(kind, colour, pattern, size, 512, 512, 300, 100, 0, False, (0, 0, 0)), None)
+def make_object(kind, colour, pattern="plain", size="small", x=512, y=512) -> SceneObject:
+    return SceneObject(0, ObjectSpec(kind, colour, pattern, size, x, y, 300, 100, 0, False, (0, 0, 0)), None)
 
 
 def test_canonical_phrases():
@@ -189,20 +189,27 @@ def test_detailed_descriptions_are_true_and_short(told):
                 assert f"The {part.name} is {part_colour(obj, part)}." in answer
                 continue
             assert obj.size in answer and f"You can see its {part_list(scene, obj)}." in answer
-            relation = re.search(r"It is ([a-z ]*(?:of|above|below)) (an? \w+ \w+)\.$", answer)
-            if relation:
-                other = next(x for x in scene.objects if object_phrase(x) == relation[2])
-                check_direction(obj, relation[1], other)
+            if relation := re.search(f"(An? \\w+ \\w+) is ({SIDES})\\.$", answer):
+                other = next(x for x in scene.objects if object_phrase(x) == relation[1].lower())
+                check_direction(other, relation[2], obj)
                 related += 1
     assert related > 100 and patterned > 100
 
 
+SIDES = "|".join(BESIDE.values())
+POINTS = {"left": (-1, 0), "right": (1, 0), "above": (0, -1), "below": (0, 1)}  # x, y
+
+
 def check_direction(a, said, b):
-    """By the middles of the two drawings: far enough apart in this direction, and more so than across."""
+    """By the middles of the two drawings: far enough apart, and about as far in every direction that is said."""
     assert a is not b
-    dx, dy = b.spec.x - a.spec.x, b.spec.y - a.spec.y
-    along, across = {"to the left of": (dx, dy), "to the right of": (-dx, dy), "above": (dy, dx), "below": (-dy, dx)}[said]
-    assert along > 1.6 * abs(across) and along > 1024 // 5, (said, along, across)
+    offset = a.spec.x - b.spec.x, a.spec.y - b.spec.y
+    along = [x * offset[0] + y * offset[1] for word, (x, y) in POINTS.items() if word in said]
+    assert max(along) > 1024 // 5 and max(along) == max(map(abs, offset)), (said, offset)
+    if len(along) == 1:
+        assert along[0] >= 2 * min(map(abs, offset)), (said, offset)
+    else:
+        assert len(along) == 2 and 0 < min(along) and max(along) <= 2 * min(along), (said, offset)
 
 
 def test_captions_are_true(told):
@@ -215,8 +222,8 @@ def test_captions_are_true(told):
         ((question, answer),) = turns.items()
         assert question in language.CAPTION_QUESTIONS and answer.endswith(f" {where}.")
         pairs = re.findall(rf"({'|'.join(COLOURS)}) ({'|'.join(KINDS)})", answer)
-        left_to_right = sorted(scene.objects, key=lambda obj: obj.spec.x)
-        assert [*pairs] == [(obj.colour, obj.kind) for obj in left_to_right]
+        rainbow = sorted((COLOURS.index(obj.colour), [*KINDS].index(obj.kind)) for obj in scene.objects)
+        assert [*pairs] == [(COLOURS[colour], [*KINDS][kind]) for colour, kind in rainbow]
 
 
 def is_true(claim, region) -> bool:
@@ -316,66 +323,52 @@ def test_conversations_are_true():
             about = next((word for word in ("same colour", "same kind", "larger", "parts") if word in question), "")
             if about.startswith("same"):
                 words = [getattr(x, about.split()[-1]) for x in (one, other)]
-                assert answer.startswith("Yes" if words[0] == words[1] else "No") and all(word in answer for word in words)
+                assert answer.endswith(", so yes." if words[0] == words[1] else ", so no.")
+                first, second = (article(word) for word in words) if about == "same kind" else words
+                numbers = [f"<region{n + 1}>" for n in numbered(question)]
+                assert answer.startswith(f"{numbers[0]} is {first} and {numbers[1]} is {second}, ")
             elif about == "larger":
                 larger, smaller = (one, other) if numbered(answer) == numbered(question)[:1] else (other, one)
                 assert SIZES.index(larger.size) > SIZES.index(smaller.size)
             elif about == "parts":
                 assert answer == f"You can see its {part_list(scene, one)}."
-            elif match := re.search(r"(<region\d>) is ([a-z ]*(?:of|above|below)) (<region\d>)\.$", answer):
+            elif match := re.match(f"<region\\d> is ({'|'.join(BESIDE)}) <region\\d>", answer):
                 about = "relation"
-                check_direction(one, match[2], other)
+                check_direction(one, match[1], other)
                 assert numbered(answer) == numbered(question)
                 if question.startswith("Is"):
-                    assert answer.startswith("Yes" if f" {match[2]} " in question else "No")
+                    assert answer.endswith(", so yes." if f"> {match[1]} <" in question else ", so no.")
             said[about] += 1
     assert min(said.values()) >= 10 and len(said) == 6, said
 
 
-def _offsets(scene, obj):
-    """How far right of and below an object each other one is, by its phrase: no two have one kind and colour."""
-    others = [other for other in scene.objects if other is not obj]
-    return {object_phrase(other): (other.spec.x - obj.spec.x, other.spec.y - obj.spec.y) for other in others}
+def test_directions_are_told_from_two_middles():
+    def told(dx, dy):
+        here, there = (make_object("cat", colour, x=500 + x, y=500 + y) for colour, x, y in (("red", 0, 0), ("blue", dx, dy)))
+        return directions(there, here)
+
+    assert told(-300, 0) == ["to the left of"] and told(300, 100) == ["to the right of"]
+    assert told(0, -300) == ["above"] and told(100, 300) == ["below"]
+    assert told(-300, -300) == ["above and to the left of"] and told(200, -300) == ["above and to the right of"]
+    assert told(160, 300) == ["below and to the right of", "below"] and told(140, 300)[0] == "below"  # 1.6 to 2.5 times: both
+    assert told(200, 200) == []
 
 
-POINTS = {"to the left of": (-1, 0), "to the right of": (1, 0), "above": (0, -1), "below": (0, 1)}  # x, y
-
-
-def _clearness(dx, dy):
-    along, across = sorted((abs(dx), abs(dy)), reverse=True)
-    return along - 1.6 * across
-
-
-def test_a_description_tells_the_clearest_direction():
-    told = 0
+def test_what_is_beside_a_thing_is_the_first_other_one_of_the_rainbow():
+    said = Counter()
     for seed in range(60):
         scene = make_scene(seed)
-        for obj in scene.objects:
-            texts = {describe for n in range(3) if (describe := details(scene, Region(obj), np.random.default_rng(n)))}
-            assert len(texts) == 1  # nothing of it is drawn by lot
-            found = re.search(r"It is (to the left of|to the right of|above|below) (an? .+)\.$", texts.pop())
-            if found is None:
-                continue
-            told += 1
-            offsets = _offsets(scene, obj)
-            (dx, dy), (x, y) = offsets[found[2]], POINTS[found[1]]
-            assert -dx * x - dy * y > 1.25 * 1024 // 5  # the object lies on that side of the one that is named
-            assert _clearness(dx, dy) == max(_clearness(*offset) for offset in offsets.values())
-    assert told > 100
-
-
-def test_neighbours_are_on_the_side_that_is_asked_for():
-    asked = Counter()
-    for seed in range(60):
-        scene = make_scene(seed)
-        record = neighbours(scene, np.random.default_rng(seed))
-        for question, answer in record.turns:
-            found = re.fullmatch(rf"What is (.+) <region(\d)>\?(?: {re.escape(ONE_WORD)})?", question)
-            obj = next(o for o in scene.objects if np.array_equal(o.mask, record.regions[int(found[2]) - 1]))
-            (dx, dy), (x, y) = _offsets(scene, obj)[answer], POINTS[found[1]]
-            assert dx * x + dy * y > 1.25 * 1024 // 5
-            asked[found[1]] += 1
-    assert set(asked) == set(POINTS) and min(asked.values()) > 20
+        record = surroundings(scene, np.random.default_rng(seed))
+        for (question, answer), region in zip(record.turns, regions_of(scene, record), strict=True):
+            assert re.fullmatch(r"What is (?:beside|next to) <region\d>\?", question)
+            texts = {details(scene, region, np.random.default_rng(n)) for n in range(3)}
+            assert len(texts) == 1 and texts.pop().endswith(f" {answer}")  # nothing of it is drawn by lot
+            phrase, side = re.fullmatch(f"(An? \\w+ \\w+) is ({SIDES})\\.", answer).groups()
+            far = [obj for obj in scene.objects if obj is not region.obj and directions(obj, region.obj)]
+            first = min(far, key=lambda obj: (COLOURS.index(obj.colour), [*KINDS].index(obj.kind)))
+            assert object_phrase(first) == phrase.lower()
+            said[side] += 1
+    assert set(said) == set(BESIDE.values()) and sum(said.values()) > 150
 
 
 def test_comparisons_compare_and_nothing_else():

@@ -128,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--start", type=Path, metavar="FOLDER", help="go on from the weights of an earlier run")
     sub = trains.add_parser("tiny", help="the tiny model, from nothing, on drawn scenes", allow_abbrev=False)
     trains_tiny(sub, train_tiny, 25, "runs/tiny")
+    sub.add_argument("--start", metavar="FOLDER", help="go on from a trained tiny model: a folder, or tiny, which is shipped")
     sub.add_argument("--compile", action="store_true", help="make faster code first: half a minute, needs a C++ compiler")
     sub.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out, with the same settings")
     for stage, text in (

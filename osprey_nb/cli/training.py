@@ -15,7 +15,7 @@ def train_tiny(arguments: argparse.Namespace) -> int:
     from ..train.tiny import train_tiny
 
     quiet()
-    names = ("minutes", "seed", "device", "resume", "compile")
+    names = ("minutes", "seed", "device", "start", "resume", "compile")
     train_tiny(out=arguments.out, **{name: getattr(arguments, name) for name in names})
     print(f"wrote {arguments.out}; measure it with: osprey-nb eval {arguments.out}")
     return 0

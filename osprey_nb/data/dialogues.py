@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from osprey_nb.data.graph import clearness
 from osprey_nb.data.kinds import COLOURS, HELD_OUT, KINDS, PATTERNS, SIZES
 from osprey_nb.data.phrases import (
-    OPPOSITE,
+    BESIDE,
+    STRAIGHT,
     Region,
     article,
-    direction_words,
+    capital,
+    directions,
+    in_order,
     listed,
     object_phrase,
     part_colour,
@@ -48,7 +50,6 @@ FREE_QUESTIONS = {  # as people type them, without the words that ask for one wo
     "place": ("Where is {}?", "Where in the picture is {}?"),
     "claim": ("Is {} {claim}?", "Would you say that {} is {claim}?"),
 }
-CLEAR = 1.25  # how far from doubt a direction is that an answer chooses to tell
 OBJECT_QUESTIONS = {  # each with ONE_WORD behind it
     "kind": ("What is the category of {}?", "What kind of object is {}?", "What is {}?"),
     "colour": COLOUR_QUESTIONS,
@@ -62,6 +63,7 @@ PART_QUESTIONS = {  # the same about parts
     "owner": ("Which object does {} belong to?", "{} is a part of which object?"),
     "owner's colour": ("What colour is the object that {} belongs to?",),
 }
+BESIDE_QUESTIONS = {"What is beside {}?": 2, "What is next to {}?": 1}
 PIECE_QUESTIONS = ("What is the category of {}?", "Which part is {}?", "What is {}?")
 PLACES = {
     "meadow": "in a meadow",
@@ -82,7 +84,7 @@ def record(scene: Scene, source: str, regions: list[Region], turns, inline: bool
 
 
 def details(scene: Scene, region: Region, rng: np.random.Generator) -> str:
-    """Three sentences about a region: what and where it is, its parts, and the clearest direction to another object."""
+    """Three sentences about a region: what and where it is, its parts, and what is beside it."""
     obj, part = region
     if part is not None:
         where = f"It is {place(part.mask)} of the picture."
@@ -91,28 +93,25 @@ def details(scene: Scene, region: Region, rng: np.random.Generator) -> str:
     sentences = [f"This is {article(' '.join(words))} {place(obj.mask)} of the picture."]
     if obj.parts:
         sentences.append(f"You can see its {part_list(scene, obj)}.")
-    if others := by_clearness(scene, obj):
-        sentences.append(f"It is {direction_words(obj, others[0])} {object_phrase(others[0])}.")
-    return " ".join(sentences)
+    return " ".join([*sentences, *beside(scene, obj)])
 
 
-def by_clearness(scene: Scene, obj: SceneObject) -> list[SceneObject]:
-    """The other objects that lie in a clear direction from this one, the clearest first."""
-    clear = [other for other in scene.objects if direction_words(obj, other, CLEAR)]
-    return sorted(clear, key=lambda other: -clearness(obj.spec, other.spec))
+def beside(scene: Scene, obj: SceneObject) -> list[str]:
+    """`A red cat is to its left.`: where the first of the other objects is; [] where all are too near to tell.
+
+    The object is named before the direction, so that who reads the one can look up the other.
+    """
+    for other in in_order(scene.objects):
+        if found := directions(other, obj):
+            return [f"{capital(object_phrase(other))} is {BESIDE[found[0]]}."]
+    return []
 
 
-def neighbours(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record:
-    """What is to the left of a region, above it …? Of several things the one that is so most clearly."""
-    objects = [obj for obj in shuffled(rng, scene.objects) if by_clearness(scene, obj)][: int(rng.integers(1, limit + 1))]
-    turns = []
-    for i, obj in enumerate(objects, 1):
-        nearest = {OPPOSITE[direction_words(obj, other)]: other for other in by_clearness(scene, obj)[::-1]}
-        for said, other in nearest.items():
-            question = pick(rng, ("What is {} <region{}>?", f"What is {{}} <region{{}}>? {ONE_WORD}")).format(said, i)
-            turns.append((question, object_phrase(other)))
-    inline = bool(rng.integers(2))
-    return record(scene, "osprey_conversation", [Region(obj) for obj in objects], shuffled(rng, turns), inline)
+def surroundings(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record:
+    """What is beside an object?"""
+    found = [(Region(obj), *beside(scene, obj)) for obj in shuffled(rng, scene.objects) if beside(scene, obj)][:limit]
+    turns = ask_each(rng, BESIDE_QUESTIONS, [sentence for _, sentence in found])
+    return record(scene, "osprey_conversation", [region for region, _ in found], turns, inline=True)
 
 
 def ask_each(rng: np.random.Generator, questions: dict[str, int], answers: list[str]) -> list[tuple[str, str]]:
@@ -191,12 +190,12 @@ def comparisons(scene: Scene, rng: np.random.Generator) -> Record:
 
 
 def _where(named: dict, one: str, other: str, rng: np.random.Generator) -> list[tuple[str, str]]:
-    """Where is one with respect to the other, or is it there? No turn where no direction is clear."""
-    said = direction_words(named[one], named[other])
-    if not said:
+    """Where is one with respect to the other, or is it there? No turn where they are too near to tell."""
+    if not (true := directions(named[one], named[other])):
         return []
-    asked = said if rng.random() < 0.5 else pick(rng, [word for word in OPPOSITE if word != said])
-    answer = f"{'Yes' if asked == said else 'No'}, {one} is {said} {other}."
+    said = true[0]
+    asked = said if rng.random() < 0.5 else pick(rng, [word for word in STRAIGHT if not any(word in each for each in true)])
+    answer = f"{one} is {said} {other}, so {'yes' if asked == said else 'no'}."
     return [pick(rng, (
         (f"Where is {one} with respect to {other}?", f"{one} is {said} {other}."),
         (f"Is {one} {asked} {other}?", answer),
@@ -234,10 +233,8 @@ def _same(named: dict, pairs: list[tuple[str, str]], about: str, rng: np.random.
     first, second = (getattr(named[x], about) for x in (one, other))
     if about == "kind":
         first, second = article(first), article(second)
-    question = f"Are {one} and {other} of the same {about}?"
-    if first == second:
-        return [(question, f"Yes, both are {first}." if about == "colour" else f"Yes, each is {first}.")]
-    return [(question, f"No, {one} is {first} and {other} is {second}.")]
+    answer = f"{one} is {first} and {other} is {second}, so {'yes' if first == second else 'no'}."
+    return [(f"Are {one} and {other} of the same {about}?", answer)]
 
 
 def detailed(scene: Scene, rng: np.random.Generator, limit: int = 3) -> Record:

@@ -79,23 +79,17 @@ def overlap(a, b) -> int:
     return max(wide, 0) * max(high, 0)
 
 
-def direction(a: ObjectSpec, b: ObjectSpec, margin: float = 1) -> str | None:
+def direction(a: ObjectSpec, b: ObjectSpec) -> str | None:
     """Where a is with respect to b: `left of`, `right of`, `above`, `below`, or None where none of them is clear.
 
-    Clear is a distance of more than a fifth of the canvas, at least 1.6 times the distance across; `margin` times that of both.
+    Clear is a distance of more than a fifth of the canvas, at least 1.6 times the distance across.
     """
     dx, dy = b.x - a.x, b.y - a.y
-    if 5 * abs(dx) > 8 * margin * abs(dy) and abs(dx) > margin * (UNIT // 5):
+    if 5 * abs(dx) > 8 * abs(dy) and abs(dx) > UNIT // 5:
         return "left of" if dx > 0 else "right of"
-    if 5 * abs(dy) > 8 * margin * abs(dx) and abs(dy) > margin * (UNIT // 5):
+    if 5 * abs(dy) > 8 * abs(dx) and abs(dy) > UNIT // 5:
         return "above" if dy > 0 else "below"
     return None
-
-
-def clearness(a: ObjectSpec, b: ObjectSpec) -> int:
-    """How far one lies inside a direction from the other: the larger, the clearer; below 0 none is."""
-    along, across = sorted((abs(b.x - a.x), abs(b.y - a.y)), reverse=True)
-    return 5 * along - 8 * across
 
 
 def _area(box) -> int:

@@ -28,18 +28,20 @@ from osprey_nb.data.dialogues import (
     conversation,
     detailed,
     details,
-    neighbours,
     numbers,
     part_level,
     positive_negative,
     record,
     short_form,
+    surroundings,
 )
 from osprey_nb.data.kinds import KINDS, LOOK_ALIKE
 from osprey_nb.data.phrases import (
     PARTS,
     Region,
     article,
+    capital,
+    in_order,
     listed,
     object_phrase,
     parse_phrase,
@@ -53,8 +55,8 @@ from osprey_nb.data.scenes import Scene
 
 __all__ = [
     "DETAILED_QUESTION", "ONE_WORD", "PARTS", "SHORT_QUESTION", "YES_NO", "Region", "asking", "caption", "comparisons",
-    "conversation", "describe_detailed", "describe_short", "detailed", "existence", "finding", "instances", "neighbours",
-    "numbers", "object_phrase", "parse_phrase", "part_level", "part_phrase", "positive_negative", "records", "short_form",
+    "conversation", "describe_detailed", "describe_short", "detailed", "existence", "finding", "instances", "numbers",
+    "object_phrase", "parse_phrase", "part_level", "part_phrase", "positive_negative", "records", "short_form", "surroundings",
 ]  # fmt: skip
 
 SHORT_QUESTION = "Please give me a short description of {}. Using a short phrase."
@@ -93,18 +95,16 @@ def describe_short(scene: Scene, rng: np.random.Generator, limit: int = 8) -> Re
 
 def describe_detailed(scene: Scene, rng: np.random.Generator, limit: int = 2) -> Record:
     """The demo's detailed question, asked in place."""
-    regions = pick_regions(scene, rng, limit, parts=0.25)
+    regions = pick_regions(scene, rng, limit, parts=0.35)
     turns = ask_each(rng, DETAILED_QUESTIONS, [details(scene, region, rng) for region in regions])
     return record(scene, "describe_detailed", regions, turns, inline=True)
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> Record:
-    """A caption that names all objects from left to right, and where they are; no regions (LLaVA, stage 1)."""
-    named = sorted(scene.objects, key=lambda obj: obj.spec.x)
-    text = f"{listed([object_phrase(obj) for obj in named])} {PLACES[scene.background]}."
-    text = text[0].upper() + text[1:]
-    where = PLACES[scene.background]
-    turns = [(pick(rng, CAPTION_QUESTIONS), text), ("Where is this?", f"{where[0].upper()}{where[1:]}.")]
+    """A caption that names all objects, in the order of the rainbow, and where they are; no regions (LLaVA, stage 1)."""
+    where = f"{PLACES[scene.background]}."
+    text = capital(f"{listed([object_phrase(obj) for obj in in_order(scene.objects)])} {where}")
+    turns = [(pick(rng, CAPTION_QUESTIONS), text), ("Where is this?", capital(where))]
     return record(scene, "llava_captions", [], shuffled(rng, turns), inline=True)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Iterable
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ import numpy as np
 from scipy import ndimage
 
 from osprey_nb.data.drawings import SHAPES
-from osprey_nb.data.graph import direction
+from osprey_nb.data.graph import UNIT
 from osprey_nb.data.kinds import COLOURS, FIXED_INKS, KINDS, PATTERNS
 from osprey_nb.data.scenes import Part, Scene, SceneObject
 
@@ -42,9 +43,12 @@ SEVERAL = {  # parts of which an unhidden object shows more than one
     "butterfly": {"wing": "wings", "antenna": "antennae"},
 }
 _SINGULAR = {plural: part for parts in SEVERAL.values() for part, plural in parts.items()}
-_RELATIONS = {"left of": "to the left of", "right of": "to the right of"}
-#: A direction and its opposite.
-OPPOSITE = {"to the left of": "to the right of", "to the right of": "to the left of", "above": "below", "below": "above"}
+#: Where something is with respect to something else, and the same said of "it".
+BESIDE = {"to the left of": "to its left", "to the right of": "to its right", "above": "above it", "below": "below it"}
+STRAIGHT = tuple(BESIDE)
+BESIDE |= {
+    f"{upright} and {level}": f"{BESIDE[upright]} and {BESIDE[level]}" for upright in STRAIGHT[2:] for level in STRAIGHT[:2]
+}
 FIELDS = (  # the picture in nine
     ("at the top left", "at the top", "at the top right"),
     ("on the left", "in the middle", "on the right"),
@@ -75,6 +79,11 @@ class Region(NamedTuple):
 def article(words: str) -> str:
     """The words with `a` or `an` before them."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def capital(sentence: str) -> str:
+    """The sentence with a capital letter."""
+    return sentence[0].upper() + sentence[1:]
 
 
 def listed(words: list[str]) -> str:
@@ -120,10 +129,26 @@ def place(mask: np.ndarray) -> str:
     return FIELDS[row][column]
 
 
-def direction_words(a: SceneObject, b: SceneObject, margin: float = 1) -> str | None:
-    """Where a is with respect to b, in one of four directions: `to the left of`, `above` …; None where none is clear."""
-    found = direction(a.spec, b.spec, margin)
-    return _RELATIONS.get(found, found)
+def directions(a: SceneObject, b: SceneObject) -> list[str]:
+    """Where a is with respect to b: all of `BESIDE` that is true, the best first; [] where they are too near to tell.
+
+    Straight is `above`, where its distance is 1.6 times that across at least; slanting is `above and to the left of`, where it
+    is 2.5 times at most. Between, both are true.
+    """
+    dx, dy = a.spec.x - b.spec.x, a.spec.y - b.spec.y
+    across, along = sorted((abs(dx), abs(dy)))
+    if 5 * along <= UNIT:
+        return []
+    level, upright = STRAIGHT[int(dx > 0)], STRAIGHT[2 + int(dy > 0)]
+    found = [level if abs(dx) > abs(dy) else upright] if 5 * along > 8 * across else []
+    slanting = [f"{upright} and {level}"] if 2 * along < 5 * across else []
+    return found + slanting if along > 2 * across else slanting + found
+
+
+def in_order(objects: Iterable[SceneObject]) -> list[SceneObject]:
+    """By colour, in the order of the rainbow, then by kind: so what was named last tells what can come next."""
+    kinds = [*KINDS]
+    return sorted(objects, key=lambda obj: (COLOURS.index(obj.colour), kinds.index(obj.kind)))
 
 
 def singular(word: str) -> str:

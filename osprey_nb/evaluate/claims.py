@@ -15,13 +15,14 @@ from typing import NamedTuple
 
 from ..data.dialogues import PLACES
 from ..data.kinds import COLOURS, KINDS, PATTERNS, SIZES
-from ..data.phrases import FIELDS, OPPOSITE, PARTS, Region, direction_words, part_colour, part_list, place, singular
+from ..data.phrases import BESIDE, FIELDS, PARTS, Region, directions, part_colour, part_list, place, singular
 from ..data.scenes import Scene, SceneObject
 from ..prompt import plain_regions
-from .wordings import DIRECTION, matched
+from .wordings import matched
 
 FIELD = f"({'|'.join(word for row in FIELDS for word in row)})"
 GROUND = f"({'|'.join(PLACES.values())})"
+BESIDE_IT = f"(An? .+?) is ({'|'.join(BESIDE.values())})"
 VOCABULARY = {"kind": set(KINDS), "colour": set(COLOURS), "pattern": set(PATTERNS), "size": set(SIZES), "part": set(PARTS)}
 
 
@@ -129,7 +130,7 @@ def _detailed(said: str, asked: Context) -> list[Claim]:
 
 
 def _of_object(sentences: list[str], region: Region, scene: Scene) -> list[Claim]:
-    """What and where it is, its parts, a direction to another object; the first is a must."""
+    """What and where it is, its parts, where another object is; the first is a must."""
     obj, claims = region.obj, []
     must = dict.fromkeys(("kind", "colour", "pattern", "size", "place"), False)
     for i, sentence in enumerate(sentences):
@@ -138,8 +139,8 @@ def _of_object(sentences: list[str], region: Region, scene: Scene) -> list[Claim
             must["place"] = found[2] == place(obj.mask)
         elif found := re.fullmatch("You can see its (.+)", sentence):
             claims += [Claim("detailed: parts", right) for right in _parts_seen(found[1], obj)]
-        elif found := re.fullmatch(f"It is {DIRECTION} (an? .+)", sentence):
-            claims.append(Claim("detailed: relation", _is_there(found[1], found[2], obj, scene)))
+        elif found := re.fullmatch(BESIDE_IT, sentence):
+            claims.append(Claim("detailed: relation", _is_beside(*found.groups(), obj, scene)))
         else:
             claims.append(Claim("detailed: readable", False))
     return [*(Claim(f"detailed: {name}", right) for name, right in must.items()), *claims]
@@ -161,9 +162,10 @@ def _of_part(sentences: list[str], region: Region, scene: Scene) -> list[Claim]:
     return [*(Claim(f"detailed part: {name}", right) for name, right in must.items()), *beyond]
 
 
-def _is_there(said: str, phrase: str, obj: SceneObject, scene: Scene) -> bool:
-    """Is an object there that the phrase fits, and is `obj` in this direction of it? Of itself it is in none."""
-    return any(direction_words(obj, other) == said for other in scene.objects if _fits(phrase, other))
+def _is_beside(phrase: str, said: str, obj: SceneObject, scene: Scene) -> bool:
+    """Is an object there that the phrase fits, and is it `to the left` of `obj`? `obj` itself is nowhere beside it."""
+    fitting = [other for other in scene.objects if _fits(phrase, other)]
+    return any(BESIDE[direction] == said for other in fitting for direction in directions(other, obj))
 
 
 def _fits(phrase: str, obj: SceneObject) -> bool:
@@ -204,36 +206,37 @@ def _larger(said: str, asked: Context) -> list[Claim]:
     return [Claim("larger", found is not None and int(found[1]) == asked.numbers[sizes.index(max(sizes))])]
 
 
-def _direction(asked: Context) -> str | None:
-    return direction_words(*(region.obj for region in asked.regions))
-
-
 def _relation(said: str, asked: Context) -> list[Claim]:
+    """`region1 is above and to the left of region2.`"""
     one, other = asked.numbers
-    return [Claim("relation", said.removesuffix(".") == f"region{one} is {_direction(asked)} region{other}")]
+    true = [f"region{one} is {direction} region{other}" for direction in _directions(asked)]
+    return [Claim("relation", said.removesuffix(".") in true)]
+
+
+def _directions(asked: Context) -> list[str]:
+    return directions(*(region.obj for region in asked.regions))
 
 
 def _is_relation(said: str, asked: Context) -> list[Claim]:
-    """`No, region1 is above region2.`: the yes or no, and what is true."""
-    yes = Claim("relation: yes or no", says_yes(said) == (asked.words["direction"] == _direction(asked)))
-    return [yes, Claim("relation: told", _relation(said.partition(", ")[2], asked)[0].right)]
+    """`region1 is above region2, so no.`: what is true, and the yes or no."""
+    told, _, yes = said.rpartition(", so ")
+    right = says_yes(yes) == (asked.words["direction"] in _directions(asked))
+    return [Claim("relation: yes or no", right), Claim("relation: told", _relation(told, asked)[0].right)]
 
 
-def _neighbour(said: str, asked: Context) -> list[Claim]:
-    """`a red bicycle`: is one there, and the region on the other side of it?"""
-    opposite = OPPOSITE[asked.words["direction"]]
-    return [Claim("neighbour", _is_there(opposite, said, asked.regions[0].obj, asked.scene))]
+def _beside(said: str, asked: Context) -> list[Claim]:
+    found = re.fullmatch(rf"{BESIDE_IT}\.?", said)
+    return [Claim("beside", found is not None and _is_beside(*found.groups(), asked.regions[0].obj, asked.scene))]
 
 
 def _same(said: str, asked: Context) -> list[Claim]:
-    """`Yes, both are red.`, `No, region1 is a cat and region2 is a dog.`: the yes or no, and what they are."""
+    """`region1 is a cat and region2 is a dog, so no.`: what they are, and the yes or no."""
     about = asked.words["attribute"]
     one, other = (getattr(region.obj, about) for region in asked.regions)
-    name = f"same {about}"
-    told = re.findall(r"(?:(?:both|each|region(\d+)) (?:is|are)) (?:an? )?(\w+)", said)
-    numbered = [(str(number), word) for number, word in zip(asked.numbers, (one, other), strict=True)]
-    true = [("", one)] if one == other else numbered
-    return [Claim(name, says_yes(said) == (one == other)), Claim(f"{name}: told", told == true)]
+    told, _, yes = said.rpartition(", so ")
+    named = re.findall(r"region(\d+) is (?:an? )?(\w+)", told)
+    true = [(str(number), word) for number, word in zip(asked.numbers, (one, other), strict=True)]
+    return [Claim(f"same {about}", says_yes(yes) == (one == other)), Claim(f"same {about}: told", named == true)]
 
 
 # ---------------------------------------------------------------- the whole picture
@@ -301,5 +304,5 @@ READERS = {
     "owner": _word("owner", lambda obj, part: obj.kind),
     "owner's colour": _word("owner's colour", lambda obj, part: obj.colour),
     "named": _named_regions, "parts": _parts, "larger": _larger, "relation": _relation, "relation?": _is_relation,
-    "neighbour": _neighbour, "same": _same, "yes or no": _yes_or_no,
+    "beside": _beside, "same": _same, "yes or no": _yes_or_no,
 }  # fmt: skip

@@ -23,9 +23,9 @@ from ..data.dialogues import (
     conversation,
     details,
     facts,
-    neighbours,
     part_facts,
     positive_negative,
+    surroundings,
 )
 from ..data.kinds import HELD_OUT, KINDS, LOOK_ALIKE
 from ..data.language import EXISTENCE_QUESTIONS, SHORT_QUESTION, SHORT_QUESTIONS, caption, finding, instances
@@ -72,7 +72,7 @@ def questions(number: int) -> list[Question]:
     return [
         *described(scene, rng), *about_one(scene, rng), *about_parts(scene, rng), *about_several(scene, rng),
         *talked_about(scene, rng), *from_record(scene, positive_negative(scene, rng, limit=3)),
-        *from_record(scene, neighbours(scene, rng)),
+        *from_record(scene, surroundings(scene, rng)),
         *from_record(scene, caption(scene, rng)), *from_record(scene, finding(scene, rng)), *existence(scene, rng),
         *held_out(number, rng), *drawn_by_hand(number, scene),
     ]  # fmt: skip

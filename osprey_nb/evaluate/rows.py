@@ -67,8 +67,8 @@ ROWS: dict[str, dict[str, tuple[float | tuple[float, float] | None, list[str]]]]
         "colour of the only one of a kind": (None, ["colour of the only"]),
         "kind of the only one of a colour": (None, ["kind of the only"]),
         "relation, described": (0.92, ["detailed: relation"]),
-        "what is to its left, above it …, asked": (None, ["neighbour"]),
-        "relation is told where one is clear": (None, ["detailed: relation told"]),
+        "relation, asked: what is beside it": (None, ["beside"]),
+        "relation is told where one can be": (None, ["detailed: relation told"]),
     },
     "two to four regions": {
         **{f"{about} of a numbered region": (None, cells) for about, cells in CELLS.items()},

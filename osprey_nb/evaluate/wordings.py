@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from ..data.dialogues import (
+    BESIDE_QUESTIONS,
     COLOUR_QUESTIONS,
     DETAILED_QUESTIONS,
     FREE_QUESTIONS,
@@ -18,10 +19,9 @@ from ..data.dialogues import (
     YES_NO,
 )
 from ..data.language import CAPTION_QUESTIONS, CATEGORY_QUESTIONS, EXISTENCE_QUESTIONS, FINDING_QUESTIONS, SHORT_QUESTIONS
-from ..data.phrases import OPPOSITE
+from ..data.phrases import BESIDE
 from ..prompt import plain_regions
 
-DIRECTION = f"({'|'.join(OPPOSITE)})"
 WHAT = "What is {}?"  # asked for a phrase and for a category alike
 #: Where a question fits two topics, the first counts. Those of conversations stand in no list of the data.
 WORDINGS: dict[str, tuple[str, ...]] = {
@@ -46,12 +46,12 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     "larger": ("Which is larger, {} or {}?",),
     "relation": ("Where is {} with respect to {}?",),
     "relation?": ("Is {} {direction} {}?",),
-    "neighbour": ("What is {direction} {}?",),
+    "beside": tuple(BESIDE_QUESTIONS),
     "same": ("Are {} and {} of the same {attribute}?",),
     "yes or no": FREE_QUESTIONS["claim"],
 }
 _FORMS = {
-    "direction": f"(?P<direction>{DIRECTION})", "claim": "(?P<claim>.+)", "attribute": "(?P<attribute>colour|kind)",
+    "direction": f"(?P<direction>{'|'.join(BESIDE)})", "claim": "(?P<claim>.+)", "attribute": "(?P<attribute>colour|kind)",
     "kind": r"\w+", "only": r"(?P<only>[a-z]+)", "several": r"region\d+(?:, region\d+)*(?: and region\d+)?",
 }  # fmt: skip
 

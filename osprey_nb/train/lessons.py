@@ -34,6 +34,7 @@ from .stand_ins import Named, StandIns, Sums, joined, read_words
 
 #: How many tokens on either side of a word that matters are kept, level by level; the last keeps all.
 REACH = (0, 1, 2, 3, 4, 6, 8, 12, 18, 30, None)
+HALF_GROWN = 5  # level at which a model that has learnt them before begins
 REMEMBERED = 0.9  # weight of what was before in the running share of right words
 LEAST_STEPS = 12  # at a level
 CURRENT = 0.7  # of the lessons are of their skill's level, the others of lower ones
@@ -59,16 +60,16 @@ class Skill:
 SKILLS = {
     "finding": Skill(language.finding, 1.5, image=True),
     "existence": Skill(partial(language.existence, most=6), 1.5, image=True, after=("finding",)),
-    "captions": Skill(language.caption, 1.5, image=True, passed=0.75, after=("finding",)),
-    "descriptions": Skill(partial(language.describe_detailed, limit=3), 1.5, image=True, passed=0.8),
-    "neighbours": Skill(language.neighbours, 1.5, rows=12, image=True, passed=0.85, after=("finding", "numbers")),
+    "captions": Skill(language.caption, 1.5, image=True, after=("finding",)),
+    "descriptions": Skill(partial(language.describe_detailed, limit=3), 1.5, image=True, passed=0.85),
+    "surroundings": Skill(language.surroundings, 1.5, image=True, passed=0.85, after=("finding",)),
     "numbers": Skill(language.numbers, 1.5, rows=12),
-    "questions": Skill(partial(language.asking, each=6), 3, rows=18, after=("numbers",)),
+    "questions": Skill(partial(language.asking, each=6), 3, rows=18),
     "comparisons": Skill(language.comparisons, 1.5, rows=12, after=("numbers",)),
     "conversations": Skill(language.conversation, after=("comparisons",)),
     "names": Skill(language.describe_short),
     "parts": Skill(language.part_level, after=("names",)),
-    "claims": Skill(partial(language.positive_negative, limit=4, each=2), 1.5, rows=12, after=("names",)),
+    "claims": Skill(partial(language.positive_negative, limit=1, each=6), 1.5, rows=12, after=("names",)),
 }
 FACTS = (*KINDS, *COLOURS, *PATTERNS, *SIZES, *PARTS, *(word for parts in SEVERAL.values() for word in parts.values()))
 FACTS += ("Yes", "No", "left", "right", "above", "below", "top", "bottom", "middle", *" ".join(BACKGROUNDS).split())
@@ -124,12 +125,16 @@ class Lessons(nn.Module):
         self.register_buffer("facts", facts, persistent=False)
         self.matters = facts | _tokens(tokenizer, ASKED, vocabulary)  # samples are thinned on the CPU
 
+    def levels(self) -> dict[str, int]:
+        """How far each skill has grown; `len(REACH) - 1` is the whole prompt."""
+        return dict(zip(SKILLS, self.level.tolist(), strict=True))
+
     def forward(self, batch: Batch) -> Tensor:
         lessons = [lesson for lesson in batch.lessons if self._begun(lesson.skill)] or batch.lessons[:1]
         return sum(self._loss(lesson) for lesson in lessons) / len(lessons)
 
     def _begun(self, skill: str) -> bool:
-        grown = dict(zip(SKILLS, self.level.tolist(), strict=True))
+        grown = self.levels()
         return all(grown[name] > 0 for name in SKILLS[skill].after)
 
     def _loss(self, lesson: Lesson) -> Tensor:

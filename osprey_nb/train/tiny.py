@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from ..config import OspreyConfig
 from ..data.collate import TOKENS
-from ..data.scenes import Scene
+from ..data.scenes import Scene, make_scene
 from ..familiar import LEAST, fit_familiar
 from ..model import Osprey
 from ..processor import OspreyProcessor
@@ -33,7 +33,7 @@ from .bridge import STEPS, bridge
 from .checkpoints import Checkpoints
 from .contrast import RegionCLIP, region_batches
 from .language import draw_record, drawn_batches, train_tokenizer
-from .lessons import Lessons, lesson_batches
+from .lessons import HALF_GROWN, Lessons, lesson_batches
 from .machines import compile_layers, needs_a_compiler
 from .runs import RECORD, facts
 from .stages import EYES_MINUTES, LESSONS_MINUTES, TINY, Stage, begin, osprey_loss, summary
@@ -43,9 +43,12 @@ from .world import render_scenes
 
 RECIPE_MINUTES = 25
 SCENES_PER_MINUTE, MOST_SCENES = 240, 24_000  # of a core; drawing them takes a tenth of the time
+MOST_TOLD = 6000  # scenes for lessons
+#: The scenes of the lessons hold every pair of kind and colour, as words do; no picture of them is ever looked at.
+ALL_PAIRS = partial(make_scene, compositions="all")
 BRIDGE_SCENES = 3000
 FAMILIAR_SCENES = 2000  # enough for what pictures have in common
-LESSONS_RATE = 2e-3
+LESSONS_RATE, AGAIN_RATE = 2e-3, 1e-3  # from nothing, and of a model that goes on
 WORD_STD = 0.1  # at 0.02 the sum of words at a region drowns in what the layers add, and the LM takes far longer to find it
 REST_MINUTES = {"cpu": 1.5, "cuda": 0.5}  # the bridge, and saving
 LEAST_SHARE = 0.02  # of the recipe's minutes: below this some stage would not make a step
@@ -68,6 +71,7 @@ def train_tiny(
     seed: int = 0,
     device: str | None = None,
     steps: int | None = None,
+    start: str | Path | None = None,
     resume: bool = False,
     compile: bool = False,
     checkpoint_seconds: float = 120,
@@ -75,10 +79,13 @@ def train_tiny(
 ) -> Osprey:
     """Train the tiny preset from nothing and save it to `out`, in `minutes` of wall time (drawing the scenes included).
 
+    `start` is a tiny model to go on from, a folder or "tiny", which is shipped: its encoder stays as it is, its LM goes through
+    the longer half of the lessons again, and the three stages follow.
     `steps` replaces the clock by that many steps in every phase: the same weights every time, for tests. `compile` makes faster
     code of the LLM's layers first, which takes half a minute and a C++ compiler. Checkpoints stand in `out/checkpoints` until
-    the end; `resume` goes on from the newest. Raises ValueError for a budget that is too short and for
-    a resume with other settings, FileExistsError when `out` already holds a model, FileNotFoundError for nothing to resume.
+    the end; `resume` goes on from the newest. Raises ValueError for a budget that is too short, for a start from another model
+    and for a resume with other settings, FileExistsError when `out` already holds a model, FileNotFoundError for nothing to
+    resume or to start from.
     """
     started = time.perf_counter()
     out = Path(out)
@@ -98,32 +105,35 @@ def train_tiny(
     config = OspreyConfig.preset("tiny")
     settings = {
         "seed": seed, "minutes": minutes, "steps": steps, "stages": repr(TINY), "config": config.to_json_string(),
-        "compile": compile,
+        "compile": compile, "start": start and str(start),
     }
     at, state = checkpoints.to_resume(settings) if resume else (None, {})
     if not resume:
         shutil.rmtree(checkpoints.folder, ignore_errors=True)
         log.unlink(missing_ok=True)
-    out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
+    model = Osprey(config) if start is None else grown(start, config)
+    out.mkdir(parents=True, exist_ok=True)
 
     count = 64 if steps else min(int(SCENES_PER_MINUTE * os.cpu_count() * minutes), MOST_SCENES)
     scenes = render_scenes(range(count), progress=progress)
+    told = render_scenes(range(min(count, MOST_TOLD)), progress, ALL_PAIRS)
     gc.freeze()  # millions of objects that stay: the collector need not look at them, nor a forked process copy them
-    model = Osprey(config)
-    tokenizer = train_tokenizer(scenes[:2000], config.text_config.vocab_size, seed)
-    model.processor = OspreyProcessor(config, tokenizer)
-    torch.nn.init.normal_(model.get_input_embeddings().weight, std=WORD_STD)
+    if start is None:
+        tokenizer = train_tokenizer(scenes[:2000], config.text_config.vocab_size, seed)
+        model.processor = OspreyProcessor(config, tokenizer)
+        torch.nn.init.normal_(model.get_input_embeddings().weight, std=WORD_STD)
     model.to(device, memory_format=torch.channels_last)
     if compile:
         compile_layers(model.llm)
-    phases = list(recipe(model, scenes, seed, steps))
+    phases = list(recipe(model, scenes, told, seed, steps, start is not None))
 
     spent_minutes = (time.perf_counter() - started) / 60
     share = state.get("share", (minutes - spent_minutes - REST_MINUTES[device.type]) / sum(phase.minutes for phase in phases))
     if steps is None and share < LEAST_SHARE:
         raise ValueError(f"Drawing the scenes took {spent_minutes:.1f} minutes: too few of {minutes:g} are left.")
-    command = f"osprey-nb train tiny --minutes {minutes:g} --seed {seed}" + " --compile" * compile
+    command = f"osprey-nb train tiny --minutes {minutes:g} --seed {seed}"
+    command += f" --start {start}" * (start is not None) + " --compile" * compile
     record = state.get("record") or facts(model.parts, seed, command) | {
         "config": json.loads(model.config.to_json_string()),
         "budget_minutes": minutes, "scenes": len(scenes), "data": {"scenes": look_of(scenes)}, "stages": {},
@@ -139,6 +149,8 @@ def train_tiny(
             checkpoints=checkpoints, resume=at, notes={"settings": settings, "share": share, "record": record},
         )  # fmt: skip
         at = None
+        if isinstance(objective, Lessons):
+            record["lessons"] = objective.levels()
         record["stages"][phase.name] = {
             "steps": len(done.losses), "minutes": round(done.seconds / 60, 2),
             "first_loss": round(done.losses[0], 4), "last_loss": round(float(np.mean(done.losses[-20:])), 4),
@@ -156,10 +168,27 @@ def train_tiny(
     return model
 
 
-def recipe(model: Osprey, scenes: list[Scene], seed: int, steps: int | None = None) -> Iterator[Phase]:
-    """The phases of tiny's training, in order: stage 0 in two, then the paper's three stages."""
+def grown(start: str | Path, config: OspreyConfig) -> Osprey:
+    """A tiny model to go on from. Raises ValueError for any other model."""
+    model = Osprey.from_pretrained(start)
+    shapes = [{name: x.shape for name, x in each.state_dict().items()} for each in (model, Osprey(config))]
+    if shapes[0] != shapes[1] or model.processor is None:
+        raise ValueError(f"{start} holds no tiny model; this trains tiny. Leave out --start to begin from nothing.")
+    return model
+
+
+def recipe(
+    model: Osprey, scenes: list[Scene], told: list[Scene], seed: int, steps: int | None = None, started: bool = False
+) -> Iterator[Phase]:
+    """The phases of tiny's training, in order: stage 0 in two, then the paper's three stages.
+
+    `told` are the scenes that lessons tell of and never show. A model that is `started` has its encoder, and goes on with
+    lessons that are half grown.
+    """
     processor, vision = model.processor, model.config.vision_config
     clip, lessons = RegionCLIP(model).to(model.device), Lessons(model).to(model.device)
+    if started:
+        lessons.level.fill_(HALF_GROWN)
 
     def look() -> tuple[nn.Module, float]:
         model.requires_grad_(False)
@@ -168,7 +197,7 @@ def recipe(model: Osprey, scenes: list[Scene], seed: int, steps: int | None = No
 
     def read() -> tuple[nn.Module, float]:
         freeze(model, [model.llm])
-        return lessons, LESSONS_RATE
+        return lessons, AGAIN_RATE if started else LESSONS_RATE
 
     def see(stage: Stage) -> tuple[nn.Module, list[dict]]:
         if stage is TINY[0]:
@@ -177,8 +206,9 @@ def recipe(model: Osprey, scenes: list[Scene], seed: int, steps: int | None = No
 
     wide = 2 if model.device.type == "cuda" else 1  # a GPU takes so many times the batch in the same time
     eyes = partial(region_batches, scenes, 16 * wide, seed, vision.mean, vision.std)
-    yield Phase("stage 0: encoder by contrast", EYES_MINUTES, look, eyes, weight_decay=0.05)
-    texts = partial(lesson_batches, scenes, processor, seed, times=wide)
+    if not started:
+        yield Phase("stage 0: encoder by contrast", EYES_MINUTES, look, eyes, weight_decay=0.05)
+    texts = partial(lesson_batches, told, processor, seed, times=wide)
     yield Phase("stage 0: lessons", LESSONS_MINUTES, read, texts)
     for stage in TINY:
         batches = partial(record_batches, scenes, replace(stage, batch_size=stage.batch_size * wide), processor, seed)
