@@ -67,7 +67,7 @@ def test_a_lesson_begins_as_words_that_matter_and_ends_as_the_whole_prompt(model
     existence = next(lesson for lesson in batch if lesson.skill == "existence").samples[0]
     words = decode(lessons._thinned(existence, 0, True)[0]).replace("<image>", "").replace("</s>", " ").split()
     answers = [word for word in words if word in ("Yes", "No")]
-    assert len(words) <= 3 * len(answers) + 1  # a kind, perhaps "image", and its answer
+    assert len(words) <= 3 * len(answers) + 3  # of the overview two; a kind, perhaps "image", and its answer
 
 
 def test_a_skill_grows_when_its_words_are_right_and_only_then(model, batch):
@@ -92,14 +92,14 @@ def test_a_skill_waits_for_what_it_builds_on(model, batch):
     lessons, names = Lessons(model), list(SKILLS)
     begun = {name for name in SKILLS if lessons._begun(name)}
     assert begun == {name for name, skill in SKILLS.items() if not skill.after} and "finding" in begun
-    waiting = next(lesson for lesson in batch if lesson.skill == "questions")
+    waiting = next(lesson for lesson in batch if lesson.skill == "comparisons")
     other = next(lesson for lesson in batch if lesson.skill == "names")
     loss = lessons(Batch([waiting, other]))
-    assert len(loss.shape) == 0 and lessons.steps[names.index("questions")] == 0
+    assert len(loss.shape) == 0 and lessons.steps[names.index("comparisons")] == 0
     lessons.level[names.index("numbers")] = 1
     waiting.lower = None
     lessons(Batch([waiting, other]))
-    assert lessons.steps[names.index("questions")] == 1
+    assert lessons.steps[names.index("comparisons")] == 1
     for _ in SKILLS:  # no two wait for each other
         begun |= {name for name, skill in SKILLS.items() if begun.issuperset(skill.after)}
     assert begun == SKILLS.keys()

@@ -23,7 +23,7 @@ from osprey_nb.train.bridge import bridge
 from osprey_nb.train.checkpoints import Checkpoints
 from osprey_nb.train.contrast import NAMES, PATTERN, WHAT, RegionCLIP, groups_without_repeats, region_batches
 from osprey_nb.train.language import draw_record, drawn_batches
-from osprey_nb.train.lessons import lesson_batches
+from osprey_nb.train.lessons import HALF_GROWN, lesson_batches
 from osprey_nb.train.machines import compile_layers
 from osprey_nb.train.stages import PAPER, TINY, Stage, begin, fixed_tokens, memory, osprey_loss, summary
 from osprey_nb.train.stand_ins import StandIns, Sums, joined, region_words
@@ -51,6 +51,26 @@ def test_a_stage_changes_what_it_trains_and_nothing_else(run, scenes, stage):
     changed = {name.split(".")[0] for name, x in model.state_dict().items() if not torch.equal(x, before[name])}
     assert changed == set(stage.trains)
     assert not model.encoder.training and "encoder" not in stage.trains
+
+
+def test_a_run_goes_on_from_a_trained_model(run, tmp_path):
+    model = train_tiny(out=tmp_path / "on", steps=2, seed=4, start=run[1], device="cpu", progress=False)
+    same = {name for name, x in model.state_dict().items() if torch.equal(x, run[0].state_dict()[name])}
+    assert {name for name in model.state_dict() if name.startswith("encoder")} <= same
+    assert not any(name.startswith("llm") for name in same)
+    record = json.loads((tmp_path / "on" / "run.json").read_text())
+    assert len(record["stages"]) == 4 and set(record["lessons"].values()) == {HALF_GROWN}
+    assert record["command"].endswith(f"--start {run[1]}")
+    config = OspreyConfig.preset("tiny")
+    config.text_config.num_hidden_layers = 3
+    other = Osprey(config)
+    other.processor = model.processor
+    other.save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match="other holds no tiny model"):
+        train_tiny(out=tmp_path / "x", start=tmp_path / "other", progress=False)
+    with pytest.raises(FileNotFoundError, match="nowhere holds no config.json"):
+        train_tiny(out=tmp_path / "x", start=tmp_path / "nowhere", progress=False)
+    assert not (tmp_path / "x").exists()
 
 
 def test_the_same_seed_gives_the_same_weights(run, tmp_path):

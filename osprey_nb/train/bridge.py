@@ -23,28 +23,34 @@ from .stand_ins import Named, StandIns, Sums, joined, region_words
 
 RIDGE = 1e-3  # of the variance of a feature
 STEPS, ROWS, RATE = 2000, 512, 2e-3  # of a regression
+OUTLINES = 3  # times as many steps for the outlines: a size is but a pixel or two of an edge
+SEEN, OUTLINED = 3000, 12_000  # scenes whose features, and whose outlines are learnt from
 TOGETHER = 16  # scenes that are encoded at once
 
 
 def bridge(model: Osprey, scenes: list[Scene], seed: int, steps: int = STEPS) -> None:
-    """Set mask extractor and projector so that they give the sums of words of `stand_ins`. It must be as wide as the LLM."""
+    """Set mask extractor and projector so that they give the sums of words of `stand_ins`. It must be as wide as the LLM.
+
+    Of the scenes the first `SEEN` are looked at, the outlines are those of the first `OUTLINED`.
+    """
     rng, device, stand_ins = np.random.default_rng(seed), model.device, StandIns(model.processor)
     extractor, config, embed = model.mask_extractor, model.config, model.llm.get_input_embeddings().weight.detach()
     sums = Sums(config.text_config.hidden_size).to(device)
     pooled, outlines, cells, names, places, shown = [], [], [], [], [], []
     with torch.no_grad():
-        for first in range(0, len(scenes), TOGETHER):
-            some = scenes[first : first + TOGETHER]
+        for first in range(0, min(len(scenes), OUTLINED), TOGETHER):
+            some = scenes[first : min(first + TOGETHER, OUTLINED)]
             masks = [np.stack([mask for mask, _ in region_words(scene)]) for scene in some]
             rough = [roughen(torch.from_numpy(exact), rng).to(device, torch.float32) for exact in masks]
-            features = model.encoder(torch.stack([model.processor.image(scene.image) for scene in some]).to(device))
-            pooled.append(torch.cat(extractor.pool(features, rough), dim=1))
-            outlines += [extractor.outline(regions) for regions in rough]
-            cells.append(image_tokens(features[2]).flatten(0, 1))
-            for scene, exact in zip(some, masks, strict=True):
-                for found, kept in zip(stand_ins.regions(scene, exact), (names, places), strict=True):
-                    kept.append(found)
-                shown.append(stand_ins.cells(scene))
+            told = [stand_ins.regions(scene, exact) for scene, exact in zip(some, masks, strict=True)]
+            outlines += [extractor.outline(regions).half() for regions in rough]
+            places += [where for _, where in told]
+            if first < SEEN:
+                features = model.encoder(torch.stack([model.processor.image(scene.image) for scene in some]).to(device))
+                pooled.append(torch.cat(extractor.pool(features, rough), dim=1))
+                cells.append(image_tokens(features[2]).flatten(0, 1))
+                names += [words for words, _ in told]
+                shown += [stand_ins.cells(scene) for scene in some]
 
         def targets(named: list[Named], placeholder: int) -> Tensor:
             return sums(joined(named), placeholder, embed)
@@ -57,7 +63,7 @@ def bridge(model: Osprey, scenes: list[Scene], seed: int, steps: int = STEPS) ->
             linear.bias[:width] = 0
         extractor.feat_linear.weight.copy_(torch.eye(*extractor.feat_linear.weight.shape))
         extractor.feat_linear.bias.copy_(offset)
-    regress(extractor.mask_linear, torch.cat(outlines), targets(places, config.pos_token_id), steps, seed)
+    regress(extractor.mask_linear, torch.cat(outlines), targets(places, config.pos_token_id), OUTLINES * steps, seed)
     regress(model.projector, torch.cat(cells), targets(shown, config.image_token_id), steps, seed)
 
 
@@ -69,7 +75,7 @@ def regress(module: nn.Module, x: Tensor, y: Tensor, steps: int, seed: int) -> f
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         rows = torch.randint(len(x), (ROWS,), generator=generator)
-        loss = F.mse_loss(module(x[rows]), y[rows])
+        loss = F.mse_loss(module(x[rows].float()), y[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -46,11 +46,10 @@ SCENES_PER_MINUTE, MOST_SCENES = 240, 24_000  # of a core; drawing them takes a 
 MOST_TOLD = 6000  # scenes for lessons
 #: The scenes of the lessons hold every pair of kind and colour, as words do; no picture of them is ever looked at.
 ALL_PAIRS = partial(make_scene, compositions="all")
-BRIDGE_SCENES = 3000
 FAMILIAR_SCENES = 2000  # enough for what pictures have in common
 LESSONS_RATE, AGAIN_RATE = 2e-3, 1e-3  # from nothing, and of a model that goes on
 WORD_STD = 0.1  # at 0.02 the sum of words at a region drowns in what the layers add, and the LM takes far longer to find it
-REST_MINUTES = {"cpu": 1.5, "cuda": 0.5}  # the bridge, and saving
+REST_MINUTES = {"cpu": 4, "cuda": 1}  # the bridge, and saving
 LEAST_SHARE = 0.02  # of the recipe's minutes: below this some stage would not make a step
 
 
@@ -201,7 +200,7 @@ def recipe(
 
     def see(stage: Stage) -> tuple[nn.Module, list[dict]]:
         if stage is TINY[0]:
-            bridge(model, scenes[:BRIDGE_SCENES], seed, steps or STEPS)
+            bridge(model, scenes, seed, steps or STEPS)
         return Objective(model, osprey_loss), begin(model, stage)
 
     wide = 2 if model.device.type == "cuda" else 1  # a GPU takes so many times the batch in the same time
