@@ -69,6 +69,7 @@ SKILLS = {
     "conversations": Skill(language.conversation, after=("comparisons",)),
     "names": Skill(language.describe_short),
     "parts": Skill(language.part_level, after=("names",)),
+    "words": Skill(language.short_form, rows=12, after=("names",)),
     "claims": Skill(partial(language.positive_negative, limit=1, each=6), 1.5, rows=12, after=("names",)),
 }
 FACTS = (*KINDS, *COLOURS, *PATTERNS, *SIZES, *PARTS, *(word for parts in SEVERAL.values() for word in parts.values()))

@@ -59,7 +59,7 @@ TINY = (
     Stage(
         "stage 3: end-to-end", {"projector": 1e-3, "mask_extractor": 1e-3, "llm": 5e-4},
         {
-            "describe_short": 5, "instances": 1, "part_level": 2, "asking": 3, "short_form": 2, "positive_negative": 2,
+            "describe_short": 5, "instances": 1, "part_level": 2, "asking": 3, "short_form": 3, "positive_negative": 2,
             "describe_detailed": 4, "detailed": 1, "conversation": 2, "comparisons": 2, "numbers": 1, "caption": 3,
             "existence": 2, "finding": 2, "surroundings": 2,
         },
