@@ -43,12 +43,11 @@ SEVERAL = {  # parts of which an unhidden object shows more than one
     "butterfly": {"wing": "wings", "antenna": "antennae"},
 }
 _SINGULAR = {plural: part for parts in SEVERAL.values() for part, plural in parts.items()}
-#: Where something is with respect to something else, and the same said of "it".
-BESIDE = {"to the left of": "to its left", "to the right of": "to its right", "above": "above it", "below": "below it"}
-STRAIGHT = tuple(BESIDE)
-BESIDE |= {
-    f"{upright} and {level}": f"{BESIDE[upright]} and {BESIDE[level]}" for upright in STRAIGHT[2:] for level in STRAIGHT[:2]
-}
+#: Where something is with respect to something else, and the same said of "it": along one axis, and along both.
+LEVEL = {"to the left of": "to its left", "to the right of": "to its right"}
+UPRIGHT = {"above": "above it", "below": "below it"}
+STRAIGHT = LEVEL | UPRIGHT
+BESIDE = STRAIGHT | {f"{one} and {other}": f"{UPRIGHT[one]} and {LEVEL[other]}" for one in UPRIGHT for other in LEVEL}
 FIELDS = (  # the picture in nine
     ("at the top left", "at the top", "at the top right"),
     ("on the left", "in the middle", "on the right"),
@@ -139,10 +138,10 @@ def directions(a: SceneObject, b: SceneObject) -> list[str]:
     across, along = sorted((abs(dx), abs(dy)))
     if 5 * along <= UNIT:
         return []
-    level, upright = STRAIGHT[int(dx > 0)], STRAIGHT[2 + int(dy > 0)]
-    found = [level if abs(dx) > abs(dy) else upright] if 5 * along > 8 * across else []
+    level, upright = [*LEVEL][dx > 0], [*UPRIGHT][dy > 0]
+    straight = [level if abs(dx) > abs(dy) else upright] if 5 * along > 8 * across else []
     slanting = [f"{upright} and {level}"] if 2 * along < 5 * across else []
-    return found + slanting if along > 2 * across else slanting + found
+    return straight + slanting if along > 2 * across else slanting + straight
 
 
 def in_order(objects: Iterable[SceneObject]) -> list[SceneObject]:
