@@ -61,6 +61,7 @@ def test_a_run_goes_on_from_a_trained_model(run, tmp_path):
     record = json.loads((tmp_path / "on" / "run.json").read_text())
     assert len(record["stages"]) == 4 and set(record["lessons"].values()) == {HALF_GROWN}
     assert record["command"].endswith(f"--start {run[1]}")
+    assert record["start"]["command"] == json.loads((run[1] / "run.json").read_text())["command"]
     config = OspreyConfig.preset("tiny")
     config.text_config.num_hidden_layers = 3
     other = Osprey(config)

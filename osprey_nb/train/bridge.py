@@ -24,22 +24,23 @@ from .stand_ins import Named, StandIns, Sums, joined, region_words
 RIDGE = 1e-3  # of the variance of a feature
 STEPS, ROWS, RATE = 2000, 512, 2e-3  # of a regression
 OUTLINES = 3  # times as many steps for the outlines: a size is but a pixel or two of an edge
-SEEN, OUTLINED = 3000, 12_000  # scenes whose features, and whose outlines are learnt from
+SEEN = 3000  # scenes whose features are learnt from; half of all scenes for the outlines
 TOGETHER = 16  # scenes that are encoded at once
 
 
 def bridge(model: Osprey, scenes: list[Scene], seed: int, steps: int = STEPS) -> None:
     """Set mask extractor and projector so that they give the sums of words of `stand_ins`. It must be as wide as the LLM.
 
-    Of the scenes the first `SEEN` are looked at, the outlines are those of the first `OUTLINED`.
+    Of the scenes the first `SEEN` are looked at, the outlines are those of the first half.
     """
     rng, device, stand_ins = np.random.default_rng(seed), model.device, StandIns(model.processor)
     extractor, config, embed = model.mask_extractor, model.config, model.llm.get_input_embeddings().weight.detach()
     sums = Sums(config.text_config.hidden_size).to(device)
     pooled, outlines, cells, names, places, shown = [], [], [], [], [], []
+    known = scenes[: max(SEEN, len(scenes) // 2)]
     with torch.no_grad():
-        for first in range(0, min(len(scenes), OUTLINED), TOGETHER):
-            some = scenes[first : min(first + TOGETHER, OUTLINED)]
+        for first in range(0, len(known), TOGETHER):
+            some = known[first : first + TOGETHER]
             masks = [np.stack([mask for mask, _ in region_words(scene)]) for scene in some]
             rough = [roughen(torch.from_numpy(exact), rng).to(device, torch.float32) for exact in masks]
             told = [stand_ins.regions(scene, exact) for scene, exact in zip(some, masks, strict=True)]

@@ -26,7 +26,7 @@ from ..config import OspreyConfig
 from ..data.collate import TOKENS
 from ..data.scenes import Scene, make_scene
 from ..familiar import LEAST, fit_familiar
-from ..model import Osprey
+from ..model import WEIGHTS, Osprey
 from ..processor import OspreyProcessor
 from .augment import roughen
 from .bridge import STEPS, bridge
@@ -135,7 +135,8 @@ def train_tiny(
     command += f" --start {start}" * (start is not None) + " --compile" * compile
     record = state.get("record") or facts(model.parts, seed, command) | {
         "config": json.loads(model.config.to_json_string()),
-        "budget_minutes": minutes, "scenes": len(scenes), "data": {"scenes": look_of(scenes)}, "stages": {},
+        "budget_minutes": minutes, "scenes": len(scenes), "data": {"scenes": look_of(scenes)},
+        "start": start and provenance(start), "stages": {},
     }  # fmt: skip
     first = next((i for i, phase in enumerate(phases) if phase.name == state.get("phase")), 0)
     for phase in phases[first:]:
@@ -174,6 +175,13 @@ def grown(start: str | Path, config: OspreyConfig) -> Osprey:
     if shapes[0] != shapes[1] or model.processor is None:
         raise ValueError(f"{start} holds no tiny model; this trains tiny. Leave out --start to begin from nothing.")
     return model
+
+
+def provenance(start: str | Path) -> dict:
+    """How the model came to be that a run goes on from, and the one before it."""
+    record = (WEIGHTS / "tiny" if start == "tiny" else Path(start)) / RECORD
+    found = json.loads(record.read_text()) if record.exists() else {}
+    return {key: found.get(key) for key in ("command", "date", "commit", "minutes", "start")}
 
 
 def recipe(
