@@ -24,7 +24,7 @@ others = [make_scene(seed, size=128, split="eval") for seed in range(40)]
 masks = [thing.mask for thing in scene.objects]
 
 # %% studio
-Studio(model, make_scene(362, size=512, split="eval").image)
+Studio(model, make_scene(133, size=512, split="eval").image)
 
 # %% everything
 Studio(model, 3)

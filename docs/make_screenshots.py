@@ -25,7 +25,7 @@ from test_browser_lab import drag, run_cell, sweep  # noqa: E402
 
 from osprey_nb.data.scenes import make_scene  # noqa: E402
 
-STUDIO, CANVAS, SIDE = 362, 374, 512  # scenes of every_widget.py
+STUDIO, CANVAS, SIDE = 133, 374, 512  # scenes of every_widget.py
 TARGET = ROOT / "docs/img"
 WIDGET = ".jupyter-widgets, .osprey"
 MARGIN = 10  # CSS pixels around a widget

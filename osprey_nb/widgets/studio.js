@@ -99,7 +99,7 @@ class Bubbles {
 function readyQuestions(regions) {
   const [one, other] = regions.slice(-2).map((number) => `<region${number}>`);
   if (!one) return ["What do you see in this picture?", "Where is this?"];
-  if (!other) return [`Where is ${one}?`, `What is beside ${one}?`, "What do you see in this picture?"];
+  if (!other) return [`Where is ${one}?`, `What is the pattern of ${one}?`, "What do you see in this picture?"];
   return [`Where is ${one} with respect to ${other}?`, `Which is larger, ${one} or ${other}?`, `What are ${one} and ${other}?`];
 }
 
