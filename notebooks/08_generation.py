@@ -525,9 +525,9 @@ for seed in range(100, 140):
 print("at least one answer is another one now" if any(changed) else "all answers are as before")
 
 # %% [markdown]
-# The worst kind of bug: it runs, and most answers are right, or all of those that you happen to look at. But the model now
-# reads a conversation in which other regions were described before, and now and then a word tips over. It also gets slower
-# with each question, and one day the context is full.
+# The worst kind of bug: it runs, and the answers look right, often all of those that you happen to look at. But the model now
+# reads a conversation in which other regions were described before, and nothing promises that its words stay. It also gets
+# slower with each question, and one day the context is full.
 #
 # This is why a session never hands out its cache: each question goes on from the same, unchanged beginning.
 
