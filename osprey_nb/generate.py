@@ -238,6 +238,9 @@ class ImageSession:
                 if len(text) > len(shown[number]) and not text.endswith(UNFINISHED):
                     yield number, text[len(shown[number]) :]
                     shown[number] = text
+        for number, tokens in enumerate(said):  # an answer may end with half a character
+            if rest := decode(tokens, skip_special_tokens=True).lstrip()[len(shown[number]) :]:
+                yield number, rest
 
     def _in_chunks(self, work, rows: list[Tensor], masks: Tensor, new: int, *others) -> Iterator[tuple[int, tuple]]:
         """What `work` gives for so many rows at a time as memory holds, each with the number of its first row."""

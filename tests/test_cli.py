@@ -195,7 +195,8 @@ def test_train_passes_its_options_on(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(tiny, "train_tiny", lambda **options: calls.append(options))
     argv = ["train", "tiny", "--minutes", "3", "--out", str(tmp_path), "--seed", "4", "--device", "cpu"]
     assert cli.main(argv) == 0
-    assert calls == [{"minutes": 3.0, "out": tmp_path, "seed": 4, "device": "cpu", "resume": False, "compile": False}]
+    options = {"minutes": 3.0, "out": tmp_path, "seed": 4, "device": "cpu", "start": None, "resume": False, "compile": False}
+    assert calls == [options]
     assert f"osprey-nb eval {tmp_path}" in capsys.readouterr().out
 
 

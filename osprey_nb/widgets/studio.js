@@ -100,7 +100,7 @@ function readyQuestions(regions) {
   const [one, other] = regions.slice(-2).map((number) => `<region${number}>`);
   if (!one) return ["What do you see in this picture?", "Where is this?"];
   if (!other) return [`Where is ${one}?`, `What is the pattern of ${one}?`, "What do you see in this picture?"];
-  return [`Where is ${one} with respect to ${other}?`, `Which is larger, ${one} or ${other}?`, `What are ${one} and ${other}?`];
+  return [`Where is ${other}?`, `Which is larger, ${one} or ${other}?`, `What are ${one} and ${other}?`];
 }
 
 /** The bar above the picture: other pictures, everything at once, the session in files, earlier pictures. */
