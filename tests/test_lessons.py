@@ -88,6 +88,13 @@ def test_a_skill_grows_when_its_words_are_right_and_only_then(model, batch):
     assert again.level.tolist() == lessons.level.tolist()  # a resumed run goes on at its level
 
 
+def test_what_a_comparison_ends_with_counts_and_is_not_kept_in_questions(model):
+    lessons, encode = Lessons(model), model.processor.tokenizer.encode
+    for word in ("yes", "no"):
+        (token,) = encode(f" {word}", add_special_tokens=False)
+        assert lessons.facts[token] and not lessons.matters[token]
+
+
 def test_a_skill_waits_for_what_it_builds_on(model, batch):
     lessons, names = Lessons(model), list(SKILLS)
     begun = {name for name in SKILLS if lessons._begun(name)}

@@ -292,6 +292,12 @@ def test_streams_equal_whole_answers(model, scene):
     assert streamed.strip() == model.chat(scene.image, masks, messages, max_new_tokens=8)
 
 
+def test_a_stream_gives_what_an_answer_ends_with_even_half_a_character(model, scene):
+    half = model.processor.tokenizer.convert_tokens_to_ids("Ã")  # the first byte of two
+    session = model.read(scene.image)
+    assert list(session._streamed(iter([((0,), (half,))]), 1)) == [(0, session._whole(iter([((0,), (half,))]), 1)[0])]
+
+
 def test_a_closed_stream_stops_the_model(model, scene):
     steps = []
     handle = model.llm.register_forward_hook(lambda *_: steps.append(1))

@@ -109,7 +109,7 @@ def beside(scene: Scene, obj: SceneObject) -> list[str]:
 
 def surroundings(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record:
     """What is beside an object?"""
-    found = [(Region(obj), *beside(scene, obj)) for obj in shuffled(rng, scene.objects) if beside(scene, obj)][:limit]
+    found = [(Region(obj), sentence) for obj in shuffled(rng, scene.objects) for sentence in beside(scene, obj)][:limit]
     turns = ask_each(rng, BESIDE_QUESTIONS, [sentence for _, sentence in found])
     return record(scene, "osprey_conversation", [region for region, _ in found], turns, inline=True)
 

@@ -74,6 +74,7 @@ SKILLS = {
 }
 FACTS = (*KINDS, *COLOURS, *PATTERNS, *SIZES, *PARTS, *(word for parts in SEVERAL.values() for word in parts.values()))
 FACTS += ("Yes", "No", "left", "right", "above", "below", "top", "bottom", "middle", *" ".join(BACKGROUNDS).split())
+JUDGED = ("yes", "no")  # what a comparison ends with; in a question they only tell the form of the answer
 ASKED = (
     "colour", "color", "pattern", "size", "large", "Where", "kind", "larger", "same", "respect", "parts", "part", "belong",
     "category", "detail", "detailed", "Describe", "description", "image", "picture", "short", "this",
@@ -123,7 +124,7 @@ class Lessons(nn.Module):
         tokenizer, vocabulary = model.processor.tokenizer, model.config.text_config.vocab_size
         numbers = [tokenizer(f"region{n}", add_special_tokens=False)["input_ids"][-1] for n in range(1, 10)]
         facts = _tokens(tokenizer, FACTS, vocabulary).index_fill(0, torch.tensor(numbers), True)
-        self.register_buffer("facts", facts, persistent=False)
+        self.register_buffer("facts", facts | _tokens(tokenizer, JUDGED, vocabulary), persistent=False)
         self.matters = facts | _tokens(tokenizer, ASKED, vocabulary)  # samples are thinned on the CPU
 
     def levels(self) -> dict[str, int]:
