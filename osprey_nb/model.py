@@ -260,7 +260,7 @@ class Osprey(Describe, PreTrainedModel):
         """Config, safetensors and tokenizer in one folder that `from_pretrained` takes."""
         super().save_pretrained(path, **kwargs)
         if self.processor is not None:
-            self.processor.save_pretrained(path)
+            self.processor.tokenizer.save_pretrained(path)
 
     @classmethod
     def assemble(cls, config: OspreyConfig, open_clip_file: str | Path | None = None, llm: str | Path | None = None):

@@ -95,7 +95,7 @@ class State:
         kept: dict[str, dict[str, Tensor]] = {}
         for key, value in load_file(folder / OPTIMIZER).items():
             name, key = key.split("/")
-            kept.setdefault(name, {})[key] = value
+            kept.setdefault(name, {})[key] = value.clone()  # in memory, where a file's numbers begin at any byte
         for i, value in kept.pop("@mean", {}).items():
             self.mean[int(i)].copy_(value)
         if scaler := kept.pop("@scaler", None):

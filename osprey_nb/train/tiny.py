@@ -55,11 +55,14 @@ LEAST_SHARE = 0.02  # of the recipe's minutes: below this some stage would not m
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the run, `minutes` of a budget of 25. `begin()` freezes what does not learn; objective and lr are for `fit`."""
+    """A part of the run, `minutes` of a budget of 25.
+
+    `begin(resumed)` freezes what does not learn; objective and lr are for `fit`. A resumed part has its weights already.
+    """
 
     name: str
     minutes: float
-    begin: Callable[[], tuple[nn.Module, float | list[dict]]]
+    begin: Callable[[bool], tuple[nn.Module, float | list[dict]]]
     batches: Callable[[int], Iterator]
     weight_decay: float = 0.0
 
@@ -141,7 +144,7 @@ def train_tiny(
     first = next((i for i, phase in enumerate(phases) if phase.name == state.get("phase")), 0)
     for phase in phases[first:]:
         budget = Budget(steps=steps) if steps else Budget(seconds=60 * phase.minutes * share)
-        objective, lr = phase.begin()
+        objective, lr = phase.begin(at is not None)
         if progress:
             tqdm.write(f"{phase.name}\n{summary(model)}")
         done = fit(
@@ -197,17 +200,17 @@ def recipe(
     if started:
         lessons.level.fill_(HALF_GROWN)
 
-    def look() -> tuple[nn.Module, float]:
+    def look(resumed: bool) -> tuple[nn.Module, float]:
         model.requires_grad_(False)
         freeze(clip, [clip])
         return clip, 6e-3
 
-    def read() -> tuple[nn.Module, float]:
+    def read(resumed: bool) -> tuple[nn.Module, float]:
         freeze(model, [model.llm])
         return lessons, AGAIN_RATE if started else LESSONS_RATE
 
-    def see(stage: Stage) -> tuple[nn.Module, list[dict]]:
-        if stage is TINY[0]:
+    def see(stage: Stage, resumed: bool) -> tuple[nn.Module, list[dict]]:
+        if stage is TINY[0] and not resumed:
             bridge(model, scenes, seed, steps or STEPS)
         return Objective(model, osprey_loss), begin(model, stage)
 
