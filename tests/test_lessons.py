@@ -127,7 +127,7 @@ def test_at_the_last_level_the_loss_is_that_of_the_whole_prompt(model, batch):
     image = sums(sample.cells, config.image_token_id, embed)
     mask = sums(sample.regions[:count], config.mask_token_id, embed)
     pos = sums(sample.places[:count], config.pos_token_id, embed)
-    image, mask, pos = (x + 0.1 * torch.randn_like(x) for x in (image, mask, pos))
+    image, mask, pos = (x + blur * torch.randn_like(x) for x, blur in ((image, 0.1), (mask, 0.1), (pos, 0.05)))
     spliced = model.splice(ids[None], image[None], ([mask], [pos]), labels=labels[None])
     whole = model.llm(inputs_embeds=spliced.embeds, labels=spliced.labels).loss
     torch.testing.assert_close(loss, whole, atol=1e-4, rtol=1e-4)

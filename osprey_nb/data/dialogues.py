@@ -9,6 +9,8 @@ positive_negative   as many Yes as No, asked in place    osprey_lvis_positive_ne
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from osprey_nb.data.kinds import COLOURS, HELD_OUT, KINDS, PATTERNS, SIZES
@@ -230,11 +232,27 @@ def _same(named: dict, pairs: list[tuple[str, str]], about: str, rng: np.random.
     if not ask_same and rng.random() > {"colour": 0.25, "kind": 0.13}[about]:
         return []
     one, other = pick(rng, same if ask_same else [pair for pair in pairs if pair not in same] or pairs)
+    return [_judged(named, one, other, about)]
+
+
+def _judged(named: dict, one: str, other: str, about: str) -> tuple[str, str]:
+    """Are two of the same colour, or kind? What they are is told before it is judged."""
     first, second = (getattr(named[x], about) for x in (one, other))
     if about == "kind":
         first, second = article(first), article(second)
     answer = f"{one} is {first} and {other} is {second}, so {'yes' if first == second else 'no'}."
-    return [(f"Are {one} and {other} of the same {about}?", answer)]
+    return f"Are {one} and {other} of the same {about}?", answer
+
+
+def alike(scene: Scene, rng: np.random.Generator) -> Record:
+    """Which of three or four objects are of the same colour or kind? As often Yes as No; no turn where no two are."""
+    regions, named = _numbered(scene, rng)
+    turns = []
+    for about in ("colour", "kind"):
+        pairs = shuffled(rng, itertools.combinations(shuffled(rng, named), 2))
+        same, other = ([pair for pair in pairs if _judged(named, *pair, about)[1].endswith(end)] for end in ("yes.", "no."))
+        turns += [_judged(named, *pair, about) for both in zip(same, other, strict=False) for pair in both]
+    return record(scene, "osprey_conversation", regions, shuffled(rng, turns), inline=False)
 
 
 def detailed(scene: Scene, rng: np.random.Generator, limit: int = 3) -> Record:

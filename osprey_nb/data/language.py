@@ -22,6 +22,7 @@ from osprey_nb.data.dialogues import (
     ONE_WORD,
     PLACES,
     YES_NO,
+    alike,
     ask_each,
     asking,
     comparisons,
@@ -54,9 +55,10 @@ from osprey_nb.data.record import Record
 from osprey_nb.data.scenes import Scene
 
 __all__ = [
-    "DETAILED_QUESTION", "ONE_WORD", "PARTS", "SHORT_QUESTION", "YES_NO", "Region", "asking", "caption", "comparisons",
-    "conversation", "describe_detailed", "describe_short", "detailed", "existence", "finding", "instances", "numbers",
-    "object_phrase", "parse_phrase", "part_level", "part_phrase", "positive_negative", "records", "short_form", "surroundings",
+    "DETAILED_QUESTION", "ONE_WORD", "PARTS", "SHORT_QUESTION", "YES_NO", "Region", "alike", "asking", "caption",
+    "comparisons", "conversation", "describe_detailed", "describe_short", "detailed", "existence", "finding", "instances",
+    "numbers", "object_phrase", "parse_phrase", "part_level", "part_phrase", "positive_negative", "records", "short_form",
+    "surroundings",
 ]  # fmt: skip
 
 SHORT_QUESTION = "Please give me a short description of {}. Using a short phrase."

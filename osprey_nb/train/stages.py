@@ -49,18 +49,18 @@ PAPER = (
 #: tiny's own. Learning rates are those of a small model that starts from nothing.
 TINY = (
     Stage(
-        "stage 1: image-text alignment", {"projector": 1e-3}, {"caption": 1, "existence": 1, "finding": 1}, batch_size=8,
+        "stage 1: image-text alignment", {"projector": 3e-4}, {"caption": 1, "existence": 1, "finding": 1}, batch_size=8,
         minutes=0.7,
     ),
     Stage(
-        "stage 2: mask-text alignment", {"mask_extractor": 1e-3},
+        "stage 2: mask-text alignment", {"mask_extractor": 3e-4},
         {"describe_short": 4, "instances": 1, "part_level": 1, "asking": 2}, batch_size=8, minutes=1.3,
     ),
     Stage(
-        "stage 3: end-to-end", {"projector": 1e-3, "mask_extractor": 1e-3, "llm": 5e-4},
+        "stage 3: end-to-end", {"projector": 3e-4, "mask_extractor": 3e-4, "llm": 5e-4},
         {
             "describe_short": 5, "instances": 1, "part_level": 2, "asking": 3, "short_form": 3, "positive_negative": 2,
-            "describe_detailed": 4, "detailed": 1, "conversation": 2, "comparisons": 2, "numbers": 1, "caption": 3,
+            "describe_detailed": 4, "detailed": 1, "conversation": 2, "comparisons": 4, "alike": 2, "numbers": 1, "caption": 3,
             "existence": 2, "finding": 2, "surroundings": 2,
         },
         batch_size=8, minutes=6,

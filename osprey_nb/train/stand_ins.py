@@ -27,6 +27,7 @@ from ..processor import OspreyProcessor
 from .cells import cell_owners, centres
 
 BLUR = 0.1  # standard deviation of the noise on every number of a sum, as much as a word's embedding has
+PLACE_BLUR = 0.05  # of a spatial token: with more, a straight direction can't be told from a slanting one
 WAVES = (0.5, 1, 2, 4, 8)  # half turns across the picture
 CENTRE_STD = 0.15  # of a centre's code, half as much again as a word
 LONGEST = 5  # tokens of the longest name
@@ -123,8 +124,8 @@ class Sums(nn.Module):
         return embed[placeholder] + words + waves @ self.code
 
 
-def blurred(sums: Tensor) -> Tensor:
-    return sums + BLUR * torch.randn_like(sums)
+def blurred(sums: Tensor, blur: float) -> Tensor:
+    return sums + blur * torch.randn_like(sums)
 
 
 def read_words(model: Osprey, sums: Sums, ids: Tensor, labels: Tensor, cells: Named | None, regions: Named, places: Named):
@@ -133,9 +134,9 @@ def read_words(model: Osprey, sums: Sums, ids: Tensor, labels: Tensor, cells: Na
     `cells` are those of all rows together, `regions` and `places` in the order of the `<mask><pos>` pairs.
     """
     embed, config = model.get_input_embeddings().weight, model.config
-    image = None if cells is None else blurred(sums(cells, config.image_token_id, embed)).unflatten(0, (len(ids), -1))
+    image = None if cells is None else blurred(sums(cells, config.image_token_id, embed), BLUR).unflatten(0, (len(ids), -1))
     pairs = tuple(
-        list(blurred(sums(named, token, embed)).split((ids == token).sum(1).tolist()))
-        for named, token in ((regions, config.mask_token_id), (places, config.pos_token_id))
+        list(blurred(sums(named, token, embed), blur).split((ids == token).sum(1).tolist()))
+        for named, token, blur in ((regions, config.mask_token_id, BLUR), (places, config.pos_token_id, PLACE_BLUR))
     )
     return model.splice(ids, image, pairs if len(regions.ids) else None, labels=labels)

@@ -47,7 +47,7 @@ MOST_TOLD = 6000  # scenes for lessons
 #: The scenes of the lessons hold every pair of kind and colour, as words do; no picture of them is ever looked at.
 ALL_PAIRS = partial(make_scene, compositions="all")
 FAMILIAR_SCENES = 2000  # enough for what pictures have in common
-LESSONS_RATE, AGAIN_RATE = 2e-3, 1e-3  # from nothing, and of a model that goes on
+LESSONS_RATE = 2e-3
 WORD_STD = 0.1  # at 0.02 the sum of words at a region drowns in what the layers add, and the LM takes far longer to find it
 REST_MINUTES = {"cpu": 4, "cuda": 1}  # the bridge, and saving
 LEAST_SHARE = 0.02  # of the recipe's minutes: below this some stage would not make a step
@@ -207,7 +207,7 @@ def recipe(
 
     def read(resumed: bool) -> tuple[nn.Module, float]:
         freeze(model, [model.llm])
-        return lessons, AGAIN_RATE if started else LESSONS_RATE
+        return lessons, LESSONS_RATE
 
     def see(stage: Stage, resumed: bool) -> tuple[nn.Module, list[dict]]:
         if stage is TINY[0] and not resumed:
