@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from osprey_nb.data.dialogues import DETAILED_QUESTION
-from osprey_nb.data.language import asking, comparisons, numbers, records, surroundings
+from osprey_nb.data.language import alike, asking, comparisons, numbers, records, surroundings
 from osprey_nb.data.phrases import Region, article, capital, directions, place
 from osprey_nb.data.scenes import HELD_OUT, make_scene
 from osprey_nb.evaluate.answers import answers, look
@@ -28,7 +28,7 @@ def told():
     out = []
     for seed in range(SCENES):
         scene, rng = make_scene(seed, 128, "eval", "all" if seed % 2 else "train"), np.random.default_rng(seed)
-        more = [make(scene, rng) for make in (asking, comparisons, numbers, surroundings)]
+        more = [make(scene, rng) for make in (alike, asking, comparisons, numbers, surroundings)]
         out += [question for record in [*records(scene, rng), *more] for question in from_record(scene, record)]
     return out
 

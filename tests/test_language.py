@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from osprey_nb.data import dialogues, language, phrases
-from osprey_nb.data.dialogues import comparisons, details, surroundings
+from osprey_nb.data.dialogues import alike, comparisons, details, surroundings
 from osprey_nb.data.kinds import COLOURS, HELD_OUT, KINDS, PATTERNS, SIZES
 from osprey_nb.data.language import MAKERS, ONE_WORD, PARTS, Region, object_phrase, parse_phrase, part_phrase, records
 from osprey_nb.data.phrases import BESIDE, SEVERAL, article, directions, part_colour, part_list, place
@@ -378,6 +378,21 @@ def test_comparisons_compare_and_nothing_else():
         for question, _ in comparisons(scene, np.random.default_rng(seed)).turns:
             topics[topic_of(question)] += 1
     assert set(topics) == {"relation", "relation?", "larger", "same"} and min(topics.values()) > 20
+
+
+def test_what_is_alike_is_so_in_half_of_the_questions():
+    said = Counter()
+    for seed in range(80):
+        scene = make_scene(seed)
+        record = alike(scene, np.random.default_rng(seed))
+        objects = [region.obj for region in regions_of(scene, record)]
+        for question, answer in record.turns:
+            asked = re.fullmatch(r"Are <region(\d)> and <region(\d)> of the same (colour|kind)\?", question)
+            one, other, about = asked.groups()
+            first, second = (getattr(objects[int(n) - 1], about) for n in (one, other))
+            assert first in answer and second in answer and answer.endswith("so yes." if first == second else "so no.")
+            said[about, first == second] += 1
+    assert said["colour", True] == said["colour", False] > 10 and said["kind", True] == said["kind", False] > 10
 
 
 def test_training_text_never_names_a_held_out_pair():
