@@ -1,4 +1,4 @@
-"""The published Osprey layout, and fetching it (paper section 7).
+"""The published Osprey layout, and fetching it (docs/osprey.md, section 7).
 
     published key                                        here
     model.vision_tower.vision_tower.visual.trunk.*   →   encoder.trunk.*
@@ -27,7 +27,7 @@ from .processor import OspreyProcessor
 
 TOWER = "model.vision_tower.vision_tower."
 TOWER_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
-#: name → the hub repositories of its parts, and the files taken from each (paper section 7).
+#: name → the hub repositories of its parts, and the files taken from each (docs/osprey.md, section 7).
 _CLIP = ("laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup", "open_clip_pytorch_model.bin")
 RELEASES = {
     "osprey-7b": (("sunshine-lwt/Osprey-7b", None), _CLIP),

@@ -1,4 +1,4 @@
-"""Every size of the model in one place (notebook 00; paper section 1).
+"""Every size of the model in one place (notebook 00; docs/osprey.md, section 1).
 
     OspreyConfig ── vision_config     ConvNeXt trunk: dims, depths, image size, normalisation
                  ├─ extractor_config  mask pooling and the two region tokens

@@ -1,4 +1,4 @@
-"""The image tower: a ConvNeXt trunk that returns four levels (notebook 02; paper section 1).
+"""The image tower: a ConvNeXt trunk that returns four levels (notebook 02; docs/osprey.md, section 1).
 
     images  B×3×S×S
        │ stem, stride 4

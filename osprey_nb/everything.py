@@ -1,4 +1,4 @@
-"""All that a segmenter finds in a picture, described in one reading of it (notebook 09; paper section 4).
+"""All that a segmenter finds in a picture, described in one reading of it (notebook 09; docs/osprey.md, section 4).
 
     image ─► segmenter ─► masks, each once ─► a forest: what lies in what ─┐
       └────► Osprey reads it, once ─► an answer for each mask, side by side ┴► Described: text, table, figure, JSON

@@ -1,4 +1,4 @@
-"""Read a picture once, then answer for every region, side by side (notebook 08; paper sections 2 and 6).
+"""Read a picture once, then answer for every region, side by side (notebook 08; docs/osprey.md, sections 2 and 6).
 
     image ─► encoder ─┬► image tokens ─► system, image, overview ─► the LLM ─► KV cache     once a picture: ImageSession
                       │                                                          │ shared by all rows

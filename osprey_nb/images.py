@@ -1,4 +1,4 @@
-"""From whatever a person has to the picture the model sees (paper section 1, "Image preparation").
+"""From whatever a person has to the picture the model sees (docs/osprey.md, section 1, "Image preparation").
 
     path | PIL | H×W×3 uint8 ── load_image ──> RGB, upright ── preprocess ──> 3×S×S float32, normalised
 

@@ -1,4 +1,4 @@
-"""The language model, seen through its embeddings (notebook 05; paper section 1).
+"""The language model, seen through its embeddings (notebook 05; docs/osprey.md, section 1).
 
 Osprey never feeds words alone to its LLM: image, mask and spatial tokens stand between them. So all that is asked of an LLM
 is `inputs_embeds`, which every transformers causal LM takes.

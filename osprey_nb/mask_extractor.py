@@ -1,4 +1,4 @@
-"""From a binary mask to two tokens (built by hand in notebook 03; paper section 1).
+"""From a binary mask to two tokens (built by hand in notebook 03; docs/osprey.md, section 1).
 
     masks R×h×w ─► resize to each level ─► mean of the features under it ─► Linear ─┐
                    res2 … res5             R×C₂ … R×C₅                      R×W     ┼ sum ─► Linear ─► mask token     R×D

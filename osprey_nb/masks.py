@@ -1,4 +1,4 @@
-"""Anything a person can point with, as binary masks (paper section 4; drawn by hand in notebook 00).
+"""Anything a person can point with, as binary masks (docs/osprey.md, section 4; drawn by hand in notebook 01).
 
     bool or 0/1 or 0/255 array · PNG · COCO polygons · RLE · box · brush stroke ── to_masks ──> R×H×W bool
                                                        R×H×W bool ── to_rle, to_polygons, box_of, area
@@ -23,6 +23,18 @@ FORMS = (
     "an RLE dict {'size', 'counts'}, or a box (x0, y0, x1, y1)"
 )
 MOST_PIXELS = 178_956_970  # more PIL refuses to open, if it is not told otherwise
+
+
+class EmptyMaskError(ValueError):
+    """No pixel is marked."""
+
+
+class MaskOutsideError(ValueError):
+    """A box or a polygon leaves the picture."""
+
+
+class MaskSizeError(ValueError):
+    """The mask has not the size of its picture."""
 
 
 def to_masks(masks, size: tuple[int, int], may_be_none: bool = False) -> np.ndarray:
@@ -50,12 +62,12 @@ def to_masks(masks, size: tuple[int, int], may_be_none: bool = False) -> np.ndar
         name = f"region {index + 1}"
         mask = _one(region, name, (height, width))
         if mask.shape != (height, width):
-            raise ValueError(
+            raise MaskSizeError(
                 f"the mask of {name} is {mask.shape[0]}×{mask.shape[1]} (height × width) but the image is "
                 f"{height}×{width}; make it from the same picture, after its EXIF rotation"
             )
         if not mask.any():
-            raise ValueError(f"the mask of {name} is empty; mark one pixel at least, or leave the region out")
+            raise EmptyMaskError(f"the mask of {name} is empty; mark one pixel at least, or leave the region out")
         out[index] = mask
     return out
 
@@ -259,7 +271,7 @@ def _from_box(box: Sequence[float], name: str, size: tuple[int, int]) -> np.ndar
             f"(from COCO's x, y, width, height: x1 = x + width)"
         )
     if x0 < 0 or y0 < 0 or x1 > width or y1 > height:
-        raise ValueError(
+        raise MaskOutsideError(
             f"the box of {name}, {tuple(box)}, leaves the image, which is {width} wide and {height} high; "
             f"clip it to the image"
         )
@@ -281,7 +293,7 @@ def _from_polygons(polygons: Sequence[Sequence[float]], name: str, size: tuple[i
         # One pixel of grace, as annotators' tools round; pycocotools clips it.
         x, y = points[::2], points[1::2]
         if min(x.min(), y.min()) < -1 or x.max() > width + 1 or y.max() > height + 1:
-            raise ValueError(
+            raise MaskOutsideError(
                 f"a polygon of {name} reaches from ({x.min():g}, {y.min():g}) to ({x.max():g}, {y.max():g}) "
                 f"and leaves the image, {width} wide and {height} high; was it drawn on another size?"
             )

@@ -1,4 +1,4 @@
-"""Osprey: the four parts in one model (notebook 06; paper section 1).
+"""Osprey: the four parts in one model (notebook 06; docs/osprey.md, section 1).
 
     images ─► encoder ─► res2 … res5 ─┬─ res4 ─► projector ─────────► image tokens   B×T×D ─┐
                                       └─ masks ► mask extractor ─► mask, spatial tokens R×D ─┤ splice

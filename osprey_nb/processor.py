@@ -1,4 +1,4 @@
-"""Image + masks + conversation → the tensors that `Osprey.forward` takes (notebook 06; paper sections 1 and 2).
+"""Image + masks + conversation → the tensors that `Osprey.forward` takes (notebook 06; docs/osprey.md, sections 1 and 2).
 
     image ──── resize, normalise ───────────► images      B×3×S×S
     masks ──── checked, own resolution ─────► masks       list of R_i×h×w
@@ -54,7 +54,7 @@ class OspreyProcessor:
         return getattr(self.config.text_config, "max_position_embeddings", None)
 
     def image(self, image) -> torch.Tensor:
-        """PIL, H×W×3 uint8 or path to a normalised 3×S×S tensor (paper section 1, image preparation)."""
+        """PIL, H×W×3 uint8 or path to a normalised 3×S×S tensor (docs/osprey.md, section 1, image preparation)."""
         vision = self.config.vision_config
         return preprocess(load_image(image), vision.image_size, vision.mean, vision.std)
 

@@ -1,4 +1,4 @@
-"""Image tokens to the LLM's width (notebook 04; paper section 1: `mlp2x_gelu`).
+"""Image tokens to the LLM's width (notebook 04; docs/osprey.md, section 1: `mlp2x_gelu`).
 
     res4 B×C×H×W ──► flatten row by row B×(H·W)×C ──► Linear ──► GELU ──► Linear ──► B×T×D
 """

@@ -1,4 +1,4 @@
-"""The conversation as text and as token ids (notebook 06; paper section 2).
+"""The conversation as text and as token ids (notebook 06; docs/osprey.md, section 2).
 
     SYSTEM USER: <image>
     This provides an overview of the picture.

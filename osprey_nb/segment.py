@@ -1,4 +1,4 @@
-"""A click, a box, or nothing at all → masks: SAM behind three calls (notebook 09; paper section 4).
+"""A click, a box, or nothing at all → masks: SAM behind three calls (notebook 09; docs/osprey.md, section 4).
 
     image ───────► set_image ──► ViT ─► image embedding, once a picture
     click or box ► predict ────► prompt encoder ─► mask decoder ─► three nested masks and their scores

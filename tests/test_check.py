@@ -152,6 +152,18 @@ def test_a_missing_png_of_ones_own(folder):
     assert (finding.kind, finding.row, finding.region) == ("mask missing", 1, 1)
 
 
+def test_a_fault_is_what_it_is_whatever_its_words(folder):
+    """Faults were once told by pieces of their sentences, names of files among them."""
+    (folder / "it is empty.png").write_bytes(b"no picture")
+    (folder / "t.csv").write_text("image,mask,text\nimages/0.png,it is empty.png,x", encoding="utf-8")
+    (finding,) = check(FORMATS["own"](folder / "t.csv"), progress=False).findings
+    assert finding.kind == "mask does not decode"
+    image = {"id": 0, "file_name": "0.png", "height": SIDE, "width": SIDE}
+    without = {"id": 0, "image_id": 0, **square(3)}
+    (finding,) = found({"images": [image], "annotations": [without], "categories": []}, folder, "coco").findings
+    assert finding.kind == "unreadable row" and "category_id" in finding.detail
+
+
 def test_one_answer_for_nearly_all(folder):
     rows = [entry(n, conversations=asked(("Is <region1> by <region2>?", "Yes"))) for n in range(25)]
     assert [f.kind for f in found(rows, folder).findings] == ["answers unbalanced"]

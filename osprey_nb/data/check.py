@@ -23,9 +23,9 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ..images import load_image
-from ..masks import to_masks
-from .readers import CocoFile, OwnFolder, Reader, RecordError
-from .record import REGION, Record
+from ..masks import EmptyMaskError, MaskOutsideError, MaskSizeError, to_masks
+from .readers import CocoFile, OwnFolder, Reader, RecordError, TurnOrderError, UnknownCategoryError
+from .record import REGION, Record, RegionNameError
 
 TINY = 16  # pixels; a smaller region is hardly a cell of the finest feature map
 UNBALANCED = 0.8  # share of the commoner of Yes and No
@@ -57,9 +57,15 @@ KINDS = {
 }
 
 
-SAID_OF_MASKS = {
-    "is empty": "mask empty", "leaves the image": "mask outside the picture", "but the image is": "mask of another size",
-}
+#: What an error tells of a row, and of a mask; any other makes the row unreadable, the mask undecodable.
+ROW_FAULTS = {
+    TurnOrderError: "conversation out of order", UnknownCategoryError: "unknown category",
+    RegionNameError: "region without a mask",
+}  # fmt: skip
+MASK_FAULTS = {
+    EmptyMaskError: "mask empty", MaskOutsideError: "mask outside the picture", MaskSizeError: "mask of another size",
+    FileNotFoundError: "mask missing",
+}  # fmt: skip
 
 
 class Finding(NamedTuple):
@@ -135,10 +141,7 @@ def check(reader: Reader, rows: Sequence[int] | None = None, strict: bool = Fals
             record = everything(reader, row - 1)
         except RecordError as error:
             why = str(error).split(f"row {row}: ", 1)[-1]
-            kind = "conversation out of order" if "conversation must go" in why else "unreadable row"
-            kind = "unknown category" if "category" in why and isinstance(reader, CocoFile) else kind
-            kind = "region without a mask" if why.startswith("the text names <region") else kind
-            add(Finding(kind, row, None, why))
+            add(Finding(ROW_FAULTS.get(type(error.__cause__), "unreadable row"), row, None, why))
             continue
         for finding in (*_texts(record, row), *_picture(record, row), *_masks(record, row)):
             add(finding)
@@ -204,13 +207,9 @@ def _masks(record: Record, row: int) -> Iterator[Finding]:
     for number, region in enumerate(record.regions, 1):
         try:
             mask = to_masks([region], record.size)[0]
-        except FileNotFoundError as error:
-            yield Finding("mask missing", row, number, str(error))
-            continue
         except (ValueError, TypeError, OSError, OverflowError) as error:
             why = str(error).replace("the mask of region 1", "it").replace("region 1", "it")
-            kind = next((kind for words, kind in SAID_OF_MASKS.items() if words in why), "mask does not decode")
-            yield Finding(kind, row, number, why)
+            yield Finding(MASK_FAULTS.get(type(error), "mask does not decode"), row, number, why)
             continue
         if mask.sum() < TINY:
             yield Finding("mask tiny", row, number, f"{mask.sum()} pixels")

@@ -1,4 +1,4 @@
-"""Records to batches (paper section 2; notebook 06).
+"""Records to batches (docs/osprey.md, section 2; notebook 06).
 
     records, shuffled ──► workers: Record to sample, last turns left out until it fits ──► a pool, sorted by length ──► batches
                                └─ what cannot be used: passed over, counted, named

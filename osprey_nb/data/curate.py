@@ -1,4 +1,4 @@
-"""From annotations to instruction data, the way Osprey-724K was made (paper section 4; notebook 06).
+"""From annotations to instruction data, the way Osprey-724K was made (docs/osprey.md, section 4; notebook 06).
 
     COCO annotations, captions, ──► Facts of an image ──► a teacher writes ──► filters ──► the five Osprey-724K files
     parts, attributes                                     (data/teachers.py)

@@ -1,4 +1,4 @@
-"""The five kinds of Osprey-724K records, made from a scene (paper section 4).
+"""The five kinds of Osprey-724K records, made from a scene (docs/osprey.md, section 4).
 
 short_form          a word or phrase answers             osprey_short_form
 conversation        turns about several regions          osprey_conversation

@@ -1,4 +1,4 @@
-"""From a scene to Records in the field's formats (paper section 4).
+"""From a scene to Records in the field's formats (docs/osprey.md, section 4).
 
     Scene ──▶ records(scene, rng) ──▶ describe_short, describe_detailed     the demo's two questions
                                       caption                               an image and a sentence (LLaVA)
@@ -118,7 +118,7 @@ def instances(scene: Scene, rng: np.random.Generator, limit: int = 6) -> Record:
 
 
 def existence(scene: Scene, rng: np.random.Generator, most: int = 3) -> Record:
-    """Yes/no about the picture, without a region (the POPE protocol, paper section 5): up to `most` kinds that are there,
+    """Yes/no about the picture, without a region (POPE; docs/osprey.md, section 5): up to `most` kinds that are there,
     and as many that are not, half of which resemble one that is.
     """
     here = {obj.kind for obj in scene.objects}

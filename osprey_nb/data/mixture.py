@@ -1,4 +1,4 @@
-"""Several sources as one set of records: what a mixture file says (paper section 3; notebook 06).
+"""Several sources as one set of records: what a mixture file says (docs/osprey.md, section 3; notebook 06).
 
     sources:
       - {format: coco, file: coco/instances_train2017.json, images: coco/train2017}

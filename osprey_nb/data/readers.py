@@ -1,4 +1,4 @@
-"""The files the paper trains on, each read into Records (paper section 4; notebook 06).
+"""The files the paper trains on, each read into Records (docs/osprey.md, section 4; notebook 06).
 
     class            file                                     a record is
     OspreyFile       Osprey-724K, five JSON lists             an entry: regions and a conversation
@@ -40,7 +40,15 @@ WHY = "Why?"
 ORIENTATION = ExifTags.Base.Orientation
 
 class RecordError(ValueError):
-    """A row that gives no record: the file, the row, and what is wrong with it."""
+    """A row that gives no record: the file, the row, and what is wrong with it. Its cause is the fault itself."""
+
+
+class UnknownCategoryError(ValueError):
+    """An annotation names a category that its file does not have."""
+
+
+class TurnOrderError(ValueError):
+    """The turns of a conversation do not alternate, a person's first."""
 
 
 class Reader(Sequence):
@@ -154,7 +162,7 @@ class Instances(CocoFile):
 
     def answer(self, image, annotation):
         if annotation["category_id"] not in self.names:
-            raise ValueError(f"category_id {annotation['category_id']} is not in the file's categories")
+            raise UnknownCategoryError(f"category_id {annotation['category_id']} is not in the file's categories")
         return self.names[annotation["category_id"]]
 
     def open(self, progress):
@@ -279,7 +287,8 @@ def pairs(conversation: list[dict]) -> list[tuple[str, str]]:
     """[{from: human, value}, {from: gpt, value}, …] to (question, answer) pairs."""
     speakers = [turn["from"] for turn in conversation]
     if not speakers or speakers != ["human", "gpt"] * (len(speakers) // 2):
-        raise ValueError(f"a conversation must go human, gpt, human, gpt …; this one goes {', '.join(speakers) or 'nowhere'}")
+        went = ", ".join(speakers) or "nowhere"
+        raise TurnOrderError(f"a conversation must go human, gpt, human, gpt …; this one goes {went}")
     texts = [turn["value"].strip() for turn in conversation]
     return list(zip(texts[::2], texts[1::2], strict=True))
 

@@ -1,4 +1,4 @@
-"""One training sample, whatever file it came from (paper section 4; built by hand in notebook 06).
+"""One training sample, whatever file it came from (docs/osprey.md, section 4; built by hand in notebook 06).
 
     Record ── image    path, or H×W×3 uint8
            ├─ regions  in the order of <region1>, <region2>, …; masks, R×H×W bool, are made of them when asked for
@@ -16,6 +16,10 @@ import numpy as np
 
 from ..masks import to_masks
 from ..prompt import REGION
+
+
+class RegionNameError(ValueError):
+    """A text names a region that has no mask."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Record:
         named = sorted({int(n) for question, _ in turns for n in REGION.findall(question)})
         if named and not 1 <= named[0] <= named[-1] <= len(self.regions):
             wrong = named[0] if named[0] < 1 else named[-1]
-            raise ValueError(f"the text names <region{wrong}>; there are {len(self.regions)} regions")
+            raise RegionNameError(f"the text names <region{wrong}>; there are {len(self.regions)} regions")
         new = {str(old): i for i, old in enumerate(named, 1)}
 
         def renumber(text: str) -> str:

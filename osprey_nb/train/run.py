@@ -1,4 +1,4 @@
-"""One stage on records of files: `osprey-nb train stage2`, `osprey-nb finetune` (notebook 07; paper section 3).
+"""One stage on records of files: `osprey-nb train stage2`, `osprey-nb finetune` (notebook 07; docs/osprey.md, section 3).
 
     model, stage, records ─► what learns ─► batches, in lanes ─► fit ─► whole weights ─► folder: model, run.json, log.jsonl,
                                                   ▲                                                 tensorboard/

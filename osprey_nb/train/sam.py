@@ -1,4 +1,4 @@
-"""`osprey-nb train sam`: tiny SAM on drawn scenes (notebook 09; paper section 4, and the SAM paper's recipe).
+"""`osprey-nb train sam`: tiny SAM on drawn scenes (notebook 09; docs/osprey.md, section 4, and the SAM paper's recipe).
 
     scenes ─► pieces: which connected piece, part and object each pixel belongs to, and the part's name
     names: the image encoder alone says of each place what it is, "wheel of a train"; a third of the time

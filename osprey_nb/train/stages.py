@@ -1,4 +1,4 @@
-"""What each stage trains, on what, how fast (paper section 3; notebook 07).
+"""What each stage trains, on what, how fast (docs/osprey.md, section 3; notebook 07).
 
     stage                          trains                             on
     0  eyes and words              encoder; LLM                       regions, cells; lessons         tiny only

@@ -1,4 +1,4 @@
-"""The training loop, the same for every stage (notebook 07; paper section 3).
+"""The training loop, the same for every stage (notebook 07; docs/osprey.md, section 3).
 
     batches(step) ─► objective(batch) ─► backward ─► clip ─► AdamW ─► lr(spent) ─► watchers ─► a checkpoint, when due
                      × accumulate, × processes                         ▲
