@@ -10,7 +10,6 @@ shape       the same for a shape with random weights (answers of a fixed length)
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections.abc import Callable
@@ -23,7 +22,6 @@ from osprey_nb import Osprey, OspreyProcessor
 from osprey_nb.config import OspreyConfig
 from osprey_nb.data.scenes import make_scene
 from osprey_nb.generate import NEW_TOKENS
-from osprey_nb.onednn import PRODUCT, ByOneDNN
 from osprey_nb.prompt import SHORT
 
 REGIONS = (1, 8, 32, 64)
@@ -112,7 +110,7 @@ def matmul_rate(device: str, dtype: torch.dtype, side: int) -> float:
     """FLOP/s of one large matrix product: what the device can do at best."""
     linear = torch.nn.Linear(side, side, bias=False, device=device, dtype=dtype)
     rows = torch.randn(side, side, device=device, dtype=dtype)
-    with torch.inference_mode(), ByOneDNN(linear):
+    with torch.inference_mode():
         return 2 * side**3 / seconds(lambda: linear(rows), 20)
 
 
@@ -172,14 +170,9 @@ def part(name: str, spent: float, flops: float, moved: float, arithmetic: float,
 
 
 def flops_of(work: Callable[[], object]) -> int:
-    with FlopCounterMode(display=False, custom_mapping={PRODUCT: _linear_flops}) as counter:
+    with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
-
-
-def _linear_flops(x_shape, weight_shape, *_, **__) -> int:
-    """Of a product by oneDNN, which torch's counter doesn't know."""
-    return 2 * math.prod(x_shape) * weight_shape[0]
 
 
 def show(result: dict) -> None:

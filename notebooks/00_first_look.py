@@ -190,8 +190,8 @@ assert [swapped[0][0], swapped[1][1]] == model.describe(scene.image, masks[:2], 
 # goes with the mask token, its parts included.
 #
 # Look at the last sentences, too: *An orange butterfly is above it …* needs the image tokens as well, and the positions of two
-# things. About four in five of these sentences are true. How far you may believe each kind of sentence, the table in the
-# README says.
+# things. About four in five of these sentences are true. How far you may believe each kind of sentence, the table in
+# docs/results.md says.
 #
 # ### Move the mask
 #
@@ -292,7 +292,7 @@ viz.overlay(photograph, [face], labels=model.describe(photograph, [face]))
 # %% [markdown]
 # It can't say that. It must choose among the things it has words for, and it sounds just as sure as before.
 # **A fluent sentence is no sign of a right one.** The published Osprey learnt from hundreds of thousands of
-# photographs; this package loads its weights as well, on a larger machine (see the README).
+# photographs; this package loads its weights as well, on a larger machine (docs/training.md).
 #
 # ## 8 · Where to go from here
 #

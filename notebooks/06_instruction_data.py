@@ -481,6 +481,6 @@ diagrams.instruction(np.asarray(viz.load_image(record.image)), record.masks[0], 
 
 # %% [markdown]
 # With files of your own the way is the same: `osprey-nb check FILE --images FOLDER`, then a mixture (a YAML
-# file that says how much of each source). The README has the formats.
+# file that says how much of each source). docs/data.md has the formats.
 #
 # Before this: [03 · The mask extractor](03_mask_extractor.ipynb), where the two tokens of a region come from.

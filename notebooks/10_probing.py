@@ -164,7 +164,7 @@ diagrams.verdicts(claims, [f"{token} exchanged" for token in tokens],
 # %% [markdown]
 # Read it row by row: how often did the claim go with the new token? *Relation* (*A red car is to its left*) hangs on two
 # tokens: where I am (spatial), and where the others are (image). A single number is not all: of an exchange only those claims
-# count in which the two differ, and a relation that was false before can follow nothing. The README's table says how often
+# count in which the two differ, and a relation that was false before can follow nothing. docs/results.md says how often
 # that is.
 #
 # The same controls over 250 scenes, with zeros and means in place of tokens as well, are part of `osprey-nb eval tiny`.

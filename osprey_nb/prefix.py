@@ -25,8 +25,6 @@ from transformers import AttentionInterface, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from .onednn import ByOneDNN
-
 NAME = "osprey_rows"
 LOCK = threading.Lock()
 WAYS: weakref.WeakKeyDictionary[PreTrainedModel, str | None] = weakref.WeakKeyDictionary()
@@ -41,7 +39,6 @@ class Rows:
 
     def __init__(self, llm: PreTrainedModel, cache: DynamicCache, count: int, way: str):
         self.llm, self.count, self.beginning, self.in_a_line = llm, count, cache, way == "line"
-        self.by_onednn = ByOneDNN(llm)
         self.cache: DynamicCache | None = None
 
     def read(self, embeds: Tensor, opening: Tensor | None = None, last: bool = True) -> Tensor:
@@ -67,7 +64,7 @@ class Rows:
         for layer in self.cache.layers:
             layer.unread = first
         line = torch.cat([opening, embeds.reshape(1, rows * length, -1)], 1)
-        with _attending(self.llm), self.by_onednn:
+        with _attending(self.llm):
             logits = self.llm(
                 inputs_embeds=line, position_ids=positions[None].to(line.device), past_key_values=self.cache,
                 use_cache=True, logits_to_keep=wanted.to(line.device),

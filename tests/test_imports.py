@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "osprey_nb"
 # A module may import at load time what stands in an earlier row, or its neighbours of the same folder.
 ORDER = (
-    ("config", "prompt", "files", "onednn"),
+    ("config", "prompt", "files"),
     ("masks", "images", "encoder", "mask_extractor", "projector", "llm", "prefix", "tiny_sam"),
     ("data", "viz", "diagrams", "segment"),
     ("processor", "generate"),
