@@ -92,7 +92,10 @@ def _parser() -> argparse.ArgumentParser:
     takes_model(sub)
 
     sub = command("demo", demo, "describe the objects of a shipped picture and write an annotated PNG")
-    sub.add_argument("number", nargs="?", type=int, default=0, help="which picture of data_samples (default: 0)")
+    sub.add_argument(
+        "number", nargs="?", type=int, default=32,
+        help="which picture of data_samples (default: 32, of which tiny says nothing false)",
+    )  # fmt: skip
     sub.add_argument("--out", type=Path, default=Path("demo.png"), help="the PNG (default: demo.png)")
     takes_model(sub)
 
