@@ -382,9 +382,10 @@ def test_comparisons_compare_and_nothing_else():
 
 def test_what_is_alike_is_so_in_half_of_the_questions():
     said = Counter()
-    for seed in range(80):
+    for seed in range(400):
         scene = make_scene(seed)
         record = alike(scene, np.random.default_rng(seed))
+        assert len(record.turns) <= 1
         objects = [region.obj for region in regions_of(scene, record)]
         for question, answer in record.turns:
             asked = re.fullmatch(r"Are <region(\d)> and <region(\d)> of the same (colour|kind)\?", question)
@@ -392,7 +393,7 @@ def test_what_is_alike_is_so_in_half_of_the_questions():
             first, second = (getattr(objects[int(n) - 1], about) for n in (one, other))
             assert first in answer and second in answer and answer.endswith("so yes." if first == second else "so no.")
             said[about, first == second] += 1
-    assert said["colour", True] == said["colour", False] > 10 and said["kind", True] == said["kind", False] > 10
+    assert min(said.values()) > 5 and 0.4 < (said["colour", True] + said["kind", True]) / said.total() < 0.6
 
 
 def test_training_text_never_names_a_held_out_pair():

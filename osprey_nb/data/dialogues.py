@@ -245,14 +245,18 @@ def _judged(named: dict, one: str, other: str, about: str) -> tuple[str, str]:
 
 
 def alike(scene: Scene, rng: np.random.Generator) -> Record:
-    """Which of three or four objects are of the same colour or kind? As often Yes as No; no turn where no two are."""
+    """Are two objects of the same colour, or kind? One question, as often Yes as No; no turn where no two are the same.
+
+    One only: an earlier answer would name the same colours, and hide which of them are to be compared.
+    """
     regions, named = _numbered(scene, rng)
-    turns = []
-    for about in ("colour", "kind"):
+    turns = {}
+    for about in ("kind", "colour"):
         pairs = shuffled(rng, itertools.combinations(shuffled(rng, named), 2))
         same, other = ([pair for pair in pairs if _judged(named, *pair, about)[1].endswith(end)] for end in ("yes.", "no."))
-        turns += [_judged(named, *pair, about) for both in zip(same, other, strict=False) for pair in both]
-    return record(scene, "osprey_conversation", regions, shuffled(rng, turns), inline=False)
+        turns[about] = [_judged(named, *pair, about) for both in zip(same, other, strict=False) for pair in both]
+    asked = turns["kind"] or turns["colour"]  # two of one kind are rarer
+    return record(scene, "osprey_conversation", regions, [pick(rng, asked)] if asked else [], inline=False)
 
 
 def detailed(scene: Scene, rng: np.random.Generator, limit: int = 3) -> Record:

@@ -66,7 +66,7 @@ SKILLS = {
     "numbers": Skill(language.numbers, 1.5, rows=12),
     "questions": Skill(partial(language.asking, each=6), 3, rows=18),
     "comparisons": Skill(language.comparisons, 4, rows=18, after=("numbers",)),
-    "alike": Skill(language.alike, 1.5, rows=12, after=("numbers",)),
+    "alike": Skill(language.alike, 1.5, rows=48, after=("numbers",)),
     "conversations": Skill(language.conversation, after=("comparisons",)),
     "names": Skill(language.describe_short),
     "parts": Skill(language.part_level, after=("names",)),
