@@ -432,17 +432,12 @@ for seed in range(3):
         for stage, steps in plan:
             train(candidate, stage, steps, seed=seed)
         runs[way].append(named(candidate, new))
-for what in ("kind", "part"):
-    for way, found in runs.items():
-        print(f"{what}  {way:20}", "  ".join(f"{each[what]:4.0%}" for each in found))
-
-# %%
-diagrams.shares({what: {way: float(np.mean([each[what] for each in found])) for way, found in runs.items()}
-                 for what in ("kind", "part")}, "20 new scenes, the mean of three runs: what is named")
+diagrams.shares({what: {way: [each[what] for each in found] for way, found in runs.items()} for what in ("kind", "part")},
+                "20 new scenes: what is named. A dot is a run, a bar the mean of three")
 
 # %% [markdown]
-# Look at the three numbers of each row before you look at the means. A difference that is smaller than the spread within
-# a row is none. So these runs *don't* show that stage 2 is worth anything: with the mask extractor at the same rate, forty
+# Look at the three dots of each row before you look at the bars. A difference that is smaller than the spread within a row
+# is none. So these runs *don't* show that stage 2 is worth anything: with the mask extractor at the same rate, forty
 # steps of stage 3 do as well. A result that surprises is a reason to check what else differed. An earlier form of this
 # notebook gave stage 3 a tenth of the rate, and "found" that half of the parts were lost without stage 2.
 #

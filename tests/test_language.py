@@ -220,10 +220,11 @@ def test_captions_are_true(told):
         where = language.PLACES[scene.background]
         assert turns.pop("Where is this?").lower() == f"{where}."
         ((question, answer),) = turns.items()
-        assert question in language.CAPTION_QUESTIONS and answer.endswith(f" {where}.")
-        pairs = re.findall(rf"({'|'.join(COLOURS)}) ({'|'.join(KINDS)})", answer)
+        assert question in language.CAPTION_QUESTIONS and answer.lower().startswith(f"{where}: a")
+        groups = re.findall(rf"(?:: |, )an? ({'|'.join(COLOURS)}) ([a-z ]+)", answer)
         rainbow = sorted((COLOURS.index(obj.colour), [*KINDS].index(obj.kind)) for obj in scene.objects)
-        assert [*pairs] == [(COLOURS[colour], [*KINDS][kind]) for colour, kind in rainbow]
+        named = [(COLOURS.index(colour), [*KINDS].index(kind)) for colour, kinds in groups for kind in kinds.split(" and ")]
+        assert named == rainbow and len(groups) == len({colour for colour, _ in rainbow})
 
 
 def is_true(claim, region) -> bool:
@@ -347,14 +348,15 @@ def test_directions_are_told_from_two_middles():
         here, there = (make_object("cat", colour, x=500 + x, y=500 + y) for colour, x, y in (("red", 0, 0), ("blue", dx, dy)))
         return directions(there, here)
 
-    assert told(-300, 0) == ["to the left of"] and told(300, 100) == ["to the right of"]
-    assert told(0, -300) == ["above"] and told(100, 300) == ["below"]
-    assert told(-300, -300) == ["above and to the left of"] and told(200, -300) == ["above and to the right of"]
-    assert told(160, 300) == ["below and to the right of", "below"] and told(140, 300)[0] == "below"  # 1.6 to 2.5 times: both
+    assert told(-300, 0) == ["to the left of"] and told(300, 90) == ["to the right of"]
+    assert told(0, -300) == ["above"] and told(90, 300) == ["below"]
+    assert told(-300, -300) == ["above and to the left of"] and told(260, -300) == ["above and to the right of"]
+    assert told(160, 300) == ["below and to the right of", "below"]  # from 1.2 to 3 times as far down as across: both
+    assert told(140, 300) == ["below", "below and to the right of"]  # from twice as far on straight is the better
     assert told(200, 200) == []
 
 
-def test_what_is_beside_a_thing_is_the_first_other_one_of_the_rainbow():
+def test_what_is_beside_a_thing_is_of_the_next_colour_of_the_rainbow():
     said = Counter()
     for seed in range(60):
         scene = make_scene(seed)
@@ -364,9 +366,10 @@ def test_what_is_beside_a_thing_is_the_first_other_one_of_the_rainbow():
             texts = {details(scene, region, np.random.default_rng(n)) for n in range(3)}
             assert len(texts) == 1 and texts.pop().endswith(f" {answer}")  # nothing of it is drawn by lot
             phrase, side = re.fullmatch(f"(An? \\w+ \\w+) is ({SIDES})\\.", answer).groups()
-            far = [obj for obj in scene.objects if obj is not region.obj and directions(obj, region.obj)]
-            first = min(far, key=lambda obj: (COLOURS.index(obj.colour), [*KINDS].index(obj.kind)))
-            assert object_phrase(first) == phrase.lower()
+            far = [obj for obj in scene.objects if obj.colour != region.obj.colour and directions(obj, region.obj)]
+            own = COLOURS.index(region.obj.colour)
+            steps = [((COLOURS.index(obj.colour) - own) % len(COLOURS), [*KINDS].index(obj.kind)) for obj in far]
+            assert object_phrase(far[steps.index(min(steps))]) == phrase.lower()
             said[side] += 1
     assert set(said) == set(BESIDE.values()) and sum(said.values()) > 150
 

@@ -21,6 +21,7 @@ from osprey_nb.train.lessons import (
     Lessons,
     few_cells,
     lesson_batches,
+    right_answers,
 )
 from osprey_nb.train.stand_ins import StandIns, Sums, box_centre, joined, region_words
 
@@ -70,7 +71,7 @@ def test_a_lesson_begins_as_words_that_matter_and_ends_as_the_whole_prompt(model
     assert len(words) <= 3 * len(answers) + 3  # of the overview two; a kind, perhaps "image", and its answer
 
 
-def test_a_skill_grows_when_its_words_are_right_and_only_then(model, batch):
+def test_a_skill_grows_when_its_answers_are_right_and_only_then(model, batch):
     lessons = Lessons(model)
     for _ in range(40):
         lessons._grow(0, torch.tensor([0.0, 1.0]))
@@ -95,9 +96,25 @@ def test_what_a_comparison_ends_with_counts_and_is_not_kept_in_questions(model):
         assert lessons.facts[token] and not lessons.matters[token]
 
 
+def test_an_answer_is_right_when_all_of_its_words_are():
+    answered = torch.tensor([[False, True, True, False, True], [True, False, True, True, False]])
+    right = torch.tensor([True, False, True, True, True, True])
+    assert right_answers(answered, right).tolist() == [0, 1, 1, 1]
+    assert right_answers(answered, ~right).tolist() == [0, 0, 0, 0]
+
+
+def test_a_mastered_skill_is_refreshed_only(model):
+    lessons = Lessons(model)
+    assert lessons._due("names", lot=0.99)
+    lessons.level += len(REACH) - 1
+    assert lessons._due("names", lot=0.99)
+    lessons.right += 0.96
+    assert not lessons._due("names", lot=0.99) and lessons._due("names", lot=0.1)
+
+
 def test_a_skill_waits_for_what_it_builds_on(model, batch):
     lessons, names = Lessons(model), list(SKILLS)
-    begun = {name for name in SKILLS if lessons._begun(name)}
+    begun = {name for name in SKILLS if lessons._due(name, lot=0)}
     assert begun == {name for name, skill in SKILLS.items() if not skill.after} and "finding" in begun
     waiting = next(lesson for lesson in batch if lesson.skill == "comparisons")
     other = next(lesson for lesson in batch if lesson.skill == "names")
@@ -124,6 +141,7 @@ def test_at_the_last_level_the_loss_is_that_of_the_whole_prompt(model, batch):
     ids, labels = lessons._thinned(sample, None, True)
     count = int((ids == config.mask_token_id).sum())
     torch.manual_seed(0)
+    torch.rand(1)  # the lot that decides whether a mastered skill takes part
     image = sums(sample.cells, config.image_token_id, embed)
     mask = sums(sample.regions[:count], config.mask_token_id, embed)
     pos = sums(sample.places[:count], config.pos_token_id, embed)

@@ -222,7 +222,8 @@ def test_the_bridge_lays_all_three_tokens_on_the_sums_of_their_words(run, scenes
             tokens, targets = torch.cat(tokens), sums(joined(names), placeholder, embed)
             unexplained = (tokens - targets).square().sum() / (targets - targets.mean(0)).square().sum()
             assert unexplained < 1 - least, placeholder
-            assert torch.allclose(tokens.mean(0), targets.mean(0), atol=0.02)
+            if placeholder != config.mask_token_id:  # sharpened: what these eyes can't see is not left at the mean
+                assert torch.allclose(tokens.mean(0), targets.mean(0), atol=0.02)
 
 
 def test_batches_of_like_length_lose_nothing():

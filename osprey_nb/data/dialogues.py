@@ -21,9 +21,9 @@ from osprey_nb.data.phrases import (
     article,
     capital,
     directions,
-    in_order,
     listed,
     object_phrase,
+    others_in_order,
     part_colour,
     part_list,
     part_phrase,
@@ -95,25 +95,25 @@ def details(scene: Scene, region: Region, rng: np.random.Generator) -> str:
     sentences = [f"This is {article(' '.join(words))} {place(obj.mask)} of the picture."]
     if obj.parts:
         sentences.append(f"You can see its {part_list(scene, obj)}.")
-    return " ".join([*sentences, *beside(scene, obj)])
+    return " ".join([*sentences, *beside(obj)])
 
 
-def beside(scene: Scene, obj: SceneObject) -> list[str]:
+def beside(obj: SceneObject) -> list[str]:
     """`A red cat is to its left.`: where the first of the other objects is; [] where all are too near to tell.
 
     The object is named before the direction, so that who reads the one can look up the other.
     """
-    for other in in_order(scene.objects):
+    for other in others_in_order(obj):
         if found := directions(other, obj):
             return [f"{capital(object_phrase(other))} is {BESIDE[found[0]]}."]
     return []
 
 
 def surroundings(scene: Scene, rng: np.random.Generator, limit: int = 4) -> Record:
-    """What is beside an object?"""
-    found = [(Region(obj), sentence) for obj in shuffled(rng, scene.objects) for sentence in beside(scene, obj)][:limit]
+    """What is beside an object? Asked in place, or of regions in a list."""
+    found = [(Region(obj), sentence) for obj in shuffled(rng, scene.objects) for sentence in beside(obj)][:limit]
     turns = ask_each(rng, BESIDE_QUESTIONS, [sentence for _, sentence in found])
-    return record(scene, "osprey_conversation", [region for region, _ in found], turns, inline=True)
+    return record(scene, "osprey_conversation", [region for region, _ in found], turns, inline=bool(rng.integers(2)))
 
 
 def ask_each(rng: np.random.Generator, questions: dict[str, int], answers: list[str]) -> list[tuple[str, str]]:

@@ -41,9 +41,8 @@ from osprey_nb.data.phrases import (
     PARTS,
     Region,
     article,
+    by_colour,
     capital,
-    in_order,
-    listed,
     object_phrase,
     parse_phrase,
     part_phrase,
@@ -103,10 +102,9 @@ def describe_detailed(scene: Scene, rng: np.random.Generator, limit: int = 2) ->
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> Record:
-    """A caption that names all objects, in the order of the rainbow, and where they are; no regions (LLaVA, stage 1)."""
-    where = f"{PLACES[scene.background]}."
-    text = capital(f"{listed([object_phrase(obj) for obj in in_order(scene.objects)])} {where}")
-    turns = [(pick(rng, CAPTION_QUESTIONS), text), ("Where is this?", capital(where))]
+    """`In a meadow: a red cat and boat, a blue fish.` Where it is, and all objects; no regions (LLaVA, stage 1)."""
+    where, what = capital(PLACES[scene.background]), ", ".join(by_colour(scene.objects))
+    turns = [(pick(rng, CAPTION_QUESTIONS), f"{where}: {what}."), ("Where is this?", f"{where}.")]
     return record(scene, "llava_captions", [], shuffled(rng, turns), inline=True)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable
-from itertools import accumulate
+from itertools import accumulate, groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +53,7 @@ FIELDS = (  # the picture in nine
     ("on the left", "in the middle", "on the right"),
     ("at the bottom left", "at the bottom", "at the bottom right"),
 )
+MIDDLE = (0.39, 0.61)  # where it begins and ends, in shares of a side
 
 
 class Region(NamedTuple):
@@ -124,23 +125,23 @@ def part_colour(obj: SceneObject, part: Part) -> str:
 def place(mask: np.ndarray) -> str:
     """Where the middle of a mask's box is in the picture, in nine fields: `at the top left`, `in the middle` …"""
     centres = (np.flatnonzero(mask.any(axis=axis))[[0, -1]].mean() + 0.5 for axis in (0, 1))
-    column, row = (int(v > 0.39 * side) + int(v > 0.61 * side) for v, side in zip(centres, mask.shape[::-1], strict=True))
+    column, row = (sum(v > edge * side for edge in MIDDLE) for v, side in zip(centres, mask.shape[::-1], strict=True))
     return FIELDS[row][column]
 
 
 def directions(a: SceneObject, b: SceneObject) -> list[str]:
     """Where a is with respect to b: all of `BESIDE` that is true, the best first; [] where they are too near to tell.
 
-    Straight is `above`, where its distance is 1.6 times that across at least; slanting is `above and to the left of`, where it
-    is 2.5 times at most. Between, both are true.
+    `above` is true where the way up is longer than that across by a fifth, `above and to the left of` where neither is longer
+    than three times the other. So both may be true; from twice as long on straight is the better.
     """
     dx, dy = a.spec.x - b.spec.x, a.spec.y - b.spec.y
     across, along = sorted((abs(dx), abs(dy)))
     if 5 * along <= UNIT:
         return []
     level, upright = [*LEVEL][dx > 0], [*UPRIGHT][dy > 0]
-    straight = [level if abs(dx) > abs(dy) else upright] if 5 * along > 8 * across else []
-    slanting = [f"{upright} and {level}"] if 2 * along < 5 * across else []
+    straight = [level if abs(dx) > abs(dy) else upright] if 5 * along >= 6 * across else []
+    slanting = [f"{upright} and {level}"] if along <= 3 * across else []
     return straight + slanting if along > 2 * across else slanting + straight
 
 
@@ -148,6 +149,19 @@ def in_order(objects: Iterable[SceneObject]) -> list[SceneObject]:
     """By colour, in the order of the rainbow, then by kind: so what was named last tells what can come next."""
     kinds = [*KINDS]
     return sorted(objects, key=lambda obj: (COLOURS.index(obj.colour), kinds.index(obj.kind)))
+
+
+def others_in_order(obj: SceneObject) -> list[SceneObject]:
+    """What else is in the picture, of other colours: first those that come after its own in the rainbow, then those before."""
+    others = in_order(other for other in obj.scene.objects if other.colour != obj.colour)
+    own = COLOURS.index(obj.colour)
+    return sorted(others, key=lambda other: (COLOURS.index(other.colour) - own) % len(COLOURS))
+
+
+def by_colour(objects: Iterable[SceneObject]) -> list[str]:
+    """`a red cat and boat`, `a blue fish`: a phrase for each colour, in the order of the rainbow."""
+    groups = groupby(in_order(objects), key=lambda obj: obj.colour)
+    return [article(f"{colour} {' and '.join(obj.kind for obj in alike)}") for colour, alike in groups]
 
 
 def singular(word: str) -> str:

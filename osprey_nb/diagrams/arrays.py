@@ -130,8 +130,9 @@ def curve(values, title: str, window: int = 10) -> Figure:
     return figure
 
 
-def shares(rows: dict[str, dict[str, float]], title: str = "") -> Figure:
-    """Shares from 0 to 1 as bars: `shares({"kind": {"before": 0.05, "after": 0.4}})`, one group a name."""
+def shares(rows: dict[str, dict[str, float | list[float]]], title: str = "") -> Figure:
+    """Shares from 0 to 1 as bars: `shares({"kind": {"before": 0.05, "after": 0.4}})`, one group a name. Of several
+    runs, a list, the bar is the mean and each run a dot."""
     names, ways = list(rows), list(next(iter(rows.values())))
     figure = Figure(figsize=(7.0, 0.55 + 0.27 * len(names) * (len(ways) + 0.6)), dpi=DPI)
     axes = figure.add_axes([0.32, 0.04, 0.6, 0.84])
@@ -139,8 +140,11 @@ def shares(rows: dict[str, dict[str, float]], title: str = "") -> Figure:
     labels, place = [], 0.0
     for name in names:
         for way, tone in zip(ways, itertools.cycle(tones), strict=False):
-            axes.barh(place, rows[name][way], color=tone, height=0.8)
-            axes.text(rows[name][way] + 0.01, place, f"{rows[name][way]:.0%}", va="center", fontsize=9, color=INK)
+            runs = np.atleast_1d(rows[name][way])
+            axes.barh(place, runs.mean(), color=tone, height=0.8)
+            if len(runs) > 1:
+                axes.scatter(runs, np.full(len(runs), place), s=12, color=INK, zorder=2, clip_on=False)
+            axes.text(runs.max() + 0.02, place, f"{runs.mean():.0%}", va="center", fontsize=9, color=INK)
             labels.append((place, f"{name}, {way}"))
             place += 1
         place += 0.6

@@ -21,7 +21,6 @@ from ..prompt import plain_regions
 from .wordings import matched
 
 FIELD = f"({'|'.join(word for row in FIELDS for word in row)})"
-GROUND = f"({'|'.join(PLACES.values())})"
 BESIDE_IT = f"(An? .+?) is ({'|'.join(BESIDE.values())})"
 VOCABULARY = {"kind": set(KINDS), "colour": set(COLOURS), "pattern": set(PATTERNS), "size": set(SIZES), "part": set(PARTS)}
 
@@ -262,15 +261,19 @@ def _background(said: str, asked: Context) -> list[Claim]:
 
 
 def _caption(said: str, asked: Context) -> list[Claim]:
-    """Of each object that is named: is it there, and named for the first time? Of each that is there: is it named?"""
-    found = re.fullmatch(f"(.*?) ?{GROUND}?", said.lower().removesuffix("."))
+    """`In a meadow: a red cat and boat, a blue fish.` Of each object that is named: is it there, and named for the first time?
+    Of each that is there: is it named?"""
+    where, _, list_of = said.lower().removesuffix(".").rpartition(": ")
     left, claims = list(asked.scene.objects), []
-    for item in _items(found[1]):
-        fitting = next((obj for obj in left if _fits(item, obj)), None)
-        claims.append(Claim("caption: named", fitting is not None))
-        left = [obj for obj in left if obj is not fitting]
+    for group in list_of.split(", "):
+        first, *more = group.split(" and ")
+        colour = next(iter(_named(first)["colour"]), "")
+        for item in [first, *(f"{colour} {kind}" for kind in more)]:
+            fitting = next((obj for obj in left if _fits(item, obj)), None)
+            claims.append(Claim("caption: named", fitting is not None))
+            left = [obj for obj in left if obj is not fitting]
     claims += [Claim("caption: found", obj not in left) for obj in asked.scene.objects]
-    return [*claims, Claim("caption: background", found[2] == PLACES[asked.scene.background])]
+    return [*claims, Claim("caption: background", where == PLACES[asked.scene.background])]
 
 
 # ---------------------------------------------------------------- words

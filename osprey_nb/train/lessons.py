@@ -34,8 +34,9 @@ from .stand_ins import Named, StandIns, Sums, joined, read_words
 
 #: How many tokens on either side of a word that matters are kept, level by level; the last keeps all.
 REACH = (0, 1, 2, 3, 4, 6, 8, 12, 18, 30, None)
-HALF_GROWN = 5  # level at which a model that has learnt them before begins
-REMEMBERED = 0.9  # weight of what was before in the running share of right words
+HALF_GROWN = 4  # level at which a model that has learnt them before begins
+REMEMBERED = 0.9  # weight of what was before in the running share of right answers
+MASTERED, REFRESHED = 0.95, 0.25  # a skill of so many right answers to whole prompts takes part in so many of its lessons
 LEAST_STEPS = 12  # at a level
 CURRENT = 0.7  # of the lessons are of their skill's level, the others of lower ones
 FEW_CELLS = 24  # of an image, below the last level: enough to show every object
@@ -46,7 +47,7 @@ SKILLS_A_STEP = 4
 @dataclass(frozen=True)
 class Skill:
     """A maker of records (data/language.py), how often it is taught and in how many samples, whether its answers need the
-    image, and what share of the words that count in them must be right for it to grow: fewer where several would be true.
+    image, and what share of them must be right, in every word that counts, for it to grow: fewer where several would be true.
     It begins when all that it builds on (`after`) have grown once."""
 
     make: Callable[[Scene, np.random.Generator], Record]
@@ -60,21 +61,21 @@ class Skill:
 SKILLS = {
     "finding": Skill(language.finding, 1.5, image=True),
     "existence": Skill(partial(language.existence, most=6), 1.5, image=True, after=("finding",)),
-    "captions": Skill(language.caption, 2, image=True, after=("finding",)),
-    "descriptions": Skill(partial(language.describe_detailed, limit=3), 1.5, image=True, passed=0.85),
-    "surroundings": Skill(language.surroundings, 2, image=True, passed=0.85, after=("finding",)),
+    "captions": Skill(language.caption, 2, rows=12, image=True, passed=0.8, after=("finding",)),
+    "descriptions": Skill(partial(language.describe_detailed, limit=3), 2, rows=12, image=True, passed=0.7),
+    "surroundings": Skill(language.surroundings, 2, rows=12, image=True, passed=0.8, after=("finding",)),
     "numbers": Skill(language.numbers, 1.5, rows=12),
     "questions": Skill(partial(language.asking, each=6), 3, rows=18),
-    "comparisons": Skill(language.comparisons, 4, rows=18, after=("numbers",)),
-    "alike": Skill(language.alike, 1.5, rows=48, after=("numbers",)),
-    "conversations": Skill(language.conversation, after=("comparisons",)),
+    "comparisons": Skill(language.comparisons, 4, rows=18, passed=0.85, after=("numbers",)),
+    "alike": Skill(language.alike, 2, rows=36, after=("numbers",)),
+    "conversations": Skill(language.conversation, passed=0.8, after=("comparisons",)),
     "names": Skill(language.describe_short),
     "parts": Skill(language.part_level, after=("names",)),
     "words": Skill(language.short_form, rows=12, after=("names",)),
-    "claims": Skill(partial(language.positive_negative, limit=1, each=6), 1.5, rows=12, after=("names",)),
+    "claims": Skill(partial(language.positive_negative, limit=1, each=6), 2, rows=12, after=("names",)),
 }
 FACTS = (*KINDS, *COLOURS, *PATTERNS, *SIZES, *PARTS, *(word for parts in SEVERAL.values() for word in parts.values()))
-FACTS += ("Yes", "No", "left", "right", "above", "below", "top", "bottom", "middle", *" ".join(BACKGROUNDS).split())
+FACTS += ("Yes", "No", "left", "right", "above", "below", "and", "top", "bottom", "middle", *" ".join(BACKGROUNDS).split())
 JUDGED = ("yes", "no")  # what a comparison ends with; in a question they only tell the form of the answer
 ASKED = (
     "colour", "color", "pattern", "size", "large", "Where", "kind", "larger", "same", "respect", "parts", "part", "belong",
@@ -133,12 +134,16 @@ class Lessons(nn.Module):
         return dict(zip(SKILLS, self.level.tolist(), strict=True))
 
     def forward(self, batch: Batch) -> Tensor:
-        lessons = [lesson for lesson in batch.lessons if self._begun(lesson.skill)] or batch.lessons[:1]
+        lots = torch.rand(len(batch.lessons)).tolist()
+        lessons = [lesson for lesson, lot in zip(batch.lessons, lots, strict=True) if self._due(lesson.skill, lot)]
+        lessons = lessons or batch.lessons[:1]
         return sum(self._loss(lesson) for lesson in lessons) / len(lessons)
 
-    def _begun(self, skill: str) -> bool:
-        grown = self.levels()
-        return all(grown[name] > 0 for name in SKILLS[skill].after)
+    def _due(self, skill: str, lot: float) -> bool:
+        """Has what it builds on begun to grow, and is there something left to learn?"""
+        grown, number = self.levels(), list(SKILLS).index(skill)
+        mastered = grown[skill] == len(REACH) - 1 and self.right[number] > MASTERED
+        return all(grown[name] > 0 for name in SKILLS[skill].after) and not (mastered and lot > REFRESHED)
 
     def _loss(self, lesson: Lesson) -> Tensor:
         number, device = list(SKILLS).index(lesson.skill), self.model.device
@@ -163,12 +168,12 @@ class Lessons(nn.Module):
         logits = self.model.llm.get_output_embeddings()(hidden[:, :-1][answered]).float()
         said = spliced.labels[:, 1:][answered]
         if lesson.lower is None:
-            self._grow(number, (logits.argmax(-1) == said)[self.facts[said]].float())
+            self._grow(number, right_answers(answered, (logits.argmax(-1) == said) | ~self.facts[said]))
         return F.cross_entropy(logits, said)
 
     @torch.no_grad()
     def _grow(self, number: int, right: Tensor) -> None:
-        """A skill whose words are right goes up a level; `right` holds a number for each word that counts."""
+        """A skill whose answers are right goes up a level; `right` holds a number for each answer."""
         self.steps[number] += 1
         self.right[number] += (1 - REMEMBERED) * (right.mean() - self.right[number])
         passed = self.right[number] > list(SKILLS.values())[number].passed
@@ -194,6 +199,15 @@ class Lessons(nn.Module):
         ends = (labels == self.model.processor.tokenizer.eos_token_id).nonzero()[:, 0] + 1
         end = ends[max(int((ends <= longest).sum()) - 1, 0)]
         return ids[:end], labels[:end]
+
+
+def right_answers(answered: Tensor, right: Tensor) -> Tensor:
+    """1 for each answer of which all tokens are right, else 0. `answered` B×T tells where answers' tokens stand, `right` holds
+    one number for each of them."""
+    begins = answered & ~F.pad(answered, (1, 0))[:, :-1]
+    answer = begins.flatten().cumsum(0)[answered.flatten()] - 1
+    wrong = torch.zeros(int(begins.sum()), device=right.device).index_add(0, answer, (~right).float())
+    return (wrong == 0).float()
 
 
 def lesson_batches(

@@ -12,6 +12,7 @@ through a fixed matrix. Stages 1 and 2 start where the projector and the mask ex
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..data.kinds import SIZES
 from ..data.phrases import place
 from ..data.scenes import Scene
 from ..model import Osprey
@@ -31,6 +33,7 @@ PLACE_BLUR = 0.05  # of a spatial token: with more, a straight direction can't b
 WAVES = (0.5, 1, 2, 4, 8)  # half turns across the picture
 CENTRE_STD = 0.15  # of a centre's code, half as much again as a word
 LONGEST = 5  # tokens of the longest name
+SIDES = (0.316, 0.422)  # longest sides that part small, medium and large objects best: 98.9 % of 2,400
 
 
 @dataclass
@@ -59,17 +62,34 @@ def region_words(scene: Scene) -> list[tuple[np.ndarray, str]]:
     return words
 
 
+def region_facts(scene: Scene) -> list[tuple[str, str, str, str]]:
+    """Pattern, colour, kind and part of the same regions; no part is ""."""
+    return [
+        (obj.pattern, obj.colour, obj.kind, name)
+        for obj in scene.objects
+        for name in (*(part.name for part in obj.parts), "")
+    ]
+
+
 def spatial_words(scene: Scene) -> list[str]:
-    """Field and, for objects, size of every part and object, in the order of `region_words`: ` top left small`."""
+    """Field and size of every part and object, in the order of `region_words`: ` top left small`.
+
+    Only objects have a size in the texts; a part's is read from its mask, as an outline does not tell a part from a whole.
+    """
     words = []
     for obj in scene.objects:
-        words += [_field(part.mask) for part in obj.parts]
+        words += [f"{_field(part.mask)} {SIZES[bisect_right(SIDES, longest_side(part.mask))]}" for part in obj.parts]
         words.append(f"{_field(obj.mask)} {obj.size}")
     return words
 
 
 def _field(mask: np.ndarray) -> str:
     return " " + place(mask).split(" the ")[-1]
+
+
+def longest_side(mask: np.ndarray) -> float:
+    """Of a mask's box, as a share of the picture's side."""
+    return max(np.ptp(np.flatnonzero(mask.any(axis=axis))) + 1 for axis in (0, 1)) / max(mask.shape)
 
 
 class StandIns:

@@ -49,7 +49,7 @@ ALL_PAIRS = partial(make_scene, compositions="all")
 FAMILIAR_SCENES = 2000  # enough for what pictures have in common
 LESSONS_RATE = 2e-3
 WORD_STD = 0.1  # at 0.02 the sum of words at a region drowns in what the layers add, and the LM takes far longer to find it
-REST_MINUTES = {"cpu": 4, "cuda": 1}  # the bridge, and saving
+REST_MINUTES = {"cpu": 5, "cuda": 1}  # the bridge, and saving
 LEAST_SHARE = 0.02  # of the recipe's minutes: below this some stage would not make a step
 
 
