@@ -227,8 +227,8 @@ def by_hand(model, stage, batches, steps):
 # We need a model with something left to learn. So we take tiny, and give it a mask extractor with random weights. Then
 # comes what every recipe has before its first stage: a good **place to begin**. tiny's LLM first learnt to read *words* in
 # place of regions (its stage 0). So we look for the matrix that best maps pooled features to the sum of the right words'
-# embeddings, by least squares. (`osprey_nb/train/bridge.py`. It fits the spatial MLP and the projector, too, by a short
-# regression each; tiny's own projector stays as it is here.)
+# embeddings: by least squares, and then trained on until the true word is the nearest. (`osprey_nb/train/bridge.py`. It fits
+# the spatial MLP and the projector, too, by a short regression each; tiny's own projector stays as it is here.)
 
 # %%
 def untaught():

@@ -63,7 +63,8 @@ def place_regions(questions: Sequence[str], n_regions: int, inline: bool) -> tup
     named = [int(n) for question in questions for n in REGION.findall(question)]
     for n in named:
         if n > n_regions:
-            raise ValueError(f"The text names <region{n}>, but {n_regions} regions were given (regions count from 1).")
+            given = "1 region was" if n_regions == 1 else f"{n_regions} regions were"
+            raise ValueError(f"The text names <region{n}>, but {given} given (regions count from 1).")
     if inline:
         left_out = sorted(set(range(1, n_regions + 1)) - set(named))
         if left_out:

@@ -138,6 +138,9 @@ def test_heatmaps_curve_and_shares():
     assert len(diagrams.curve([1.0], "short").axes[0].lines) == 1
     text = words(diagrams.shares({"kind": {"before": 0.05, "after": 0.4}}))
     assert "5%" in text and "40%" in text
+    several = diagrams.shares({"kind": {"before": [0.1, 0.3], "after": [0.4, 0.4]}})
+    assert "20%" in words(several) and "40%" in words(several)
+    assert [len(dots.get_offsets()) for dots in several.axes[0].collections] == [2, 2]  # a dot for each run
 
 
 def test_pyramid_has_a_row_for_each_encoder():

@@ -330,7 +330,7 @@ def test_when_memory_runs_out_half_as_many_are_tried(tiny, monkeypatch):
         (lambda session, mask: session.score([mask], ["a cat"], prompt="What is <region0>?"), "^<region0> names no region"),
         (lambda session, mask: session.chat([mask], [{"role": "user", "content": "<region>?"}]), "^<region> names no region"),
         (lambda session, mask: session.chat([mask], [{"role": "user", "content": "What is <mask><pos>?"}]), "holds <mask>"),
-        (lambda session, mask: session.chat([mask], [{"role": "user", "content": "<region2>?"}]), "1 regions were given"),
+        (lambda session, mask: session.chat([mask], [{"role": "user", "content": "<region2>?"}]), "but 1 region was given"),
     ],
 )
 def test_refused_before_anything_is_read(tiny, ask, message):

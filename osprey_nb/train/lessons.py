@@ -63,19 +63,21 @@ SKILLS = {
     "existence": Skill(partial(language.existence, most=6), 1.5, image=True, after=("finding",)),
     "captions": Skill(language.caption, 2, rows=12, image=True, passed=0.8, after=("finding",)),
     "descriptions": Skill(partial(language.describe_detailed, limit=3), 2, rows=12, image=True, passed=0.7),
-    "surroundings": Skill(language.surroundings, 2, rows=12, image=True, passed=0.8, after=("finding",)),
+    "surroundings": Skill(language.surroundings, 2.5, rows=12, image=True, passed=0.8, after=("finding",)),
     "numbers": Skill(language.numbers, 1.5, rows=12),
-    "questions": Skill(partial(language.asking, each=6), 3, rows=18),
+    "questions": Skill(partial(language.asking, each=6), 2, rows=18),
     "comparisons": Skill(language.comparisons, 4, rows=18, passed=0.85, after=("numbers",)),
-    "alike": Skill(language.alike, 2, rows=36, after=("numbers",)),
+    "alike": Skill(language.alike, 2.5, rows=36, after=("numbers",)),
     "conversations": Skill(language.conversation, passed=0.8, after=("comparisons",)),
     "names": Skill(language.describe_short),
     "parts": Skill(language.part_level, after=("names",)),
-    "words": Skill(language.short_form, rows=12, after=("names",)),
-    "claims": Skill(partial(language.positive_negative, limit=1, each=6), 2, rows=12, after=("names",)),
+    "words": Skill(language.short_form, 2, rows=18, after=("names",)),
+    "claims": Skill(partial(language.positive_negative, limit=1, each=6), 2.5, rows=12, after=("names",)),
 }
 FACTS = (*KINDS, *COLOURS, *PATTERNS, *SIZES, *PARTS, *(word for parts in SEVERAL.values() for word in parts.values()))
 FACTS += ("Yes", "No", "left", "right", "above", "below", "and", "top", "bottom", "middle", *" ".join(BACKGROUNDS).split())
+FORMS = (":", ",", ".", "the", "to", "on", "at", "in")  # with which an answer goes one way or another
+PLAIN = 0.1  # weight of the other words of an answer, which nearly always are the same: a fact would drown between them
 JUDGED = ("yes", "no")  # what a comparison ends with; in a question they only tell the form of the answer
 ASKED = (
     "colour", "color", "pattern", "size", "large", "Where", "kind", "larger", "same", "respect", "parts", "part", "belong",
@@ -127,6 +129,8 @@ class Lessons(nn.Module):
         numbers = [tokenizer(f"region{n}", add_special_tokens=False)["input_ids"][-1] for n in range(1, 10)]
         facts = _tokens(tokenizer, FACTS, vocabulary).index_fill(0, torch.tensor(numbers), True)
         self.register_buffer("facts", facts | _tokens(tokenizer, JUDGED, vocabulary), persistent=False)
+        telling = self.facts | _tokens(tokenizer, (*FORMS, tokenizer.eos_token), vocabulary)
+        self.register_buffer("weights", torch.where(telling, 1.0, PLAIN), persistent=False)
         self.matters = facts | _tokens(tokenizer, ASKED, vocabulary)  # samples are thinned on the CPU
 
     def levels(self) -> dict[str, int]:
@@ -169,7 +173,7 @@ class Lessons(nn.Module):
         said = spliced.labels[:, 1:][answered]
         if lesson.lower is None:
             self._grow(number, right_answers(answered, (logits.argmax(-1) == said) | ~self.facts[said]))
-        return F.cross_entropy(logits, said)
+        return F.cross_entropy(logits, said, self.weights)
 
     @torch.no_grad()
     def _grow(self, number: int, right: Tensor) -> None:

@@ -59,7 +59,7 @@ TINY = (
     Stage(
         "stage 3: end-to-end", {"projector": 3e-4, "mask_extractor": 3e-4, "llm": 5e-4},
         {
-            "describe_short": 5, "instances": 1, "part_level": 2, "asking": 3, "short_form": 3, "positive_negative": 4,
+            "describe_short": 5, "instances": 1, "part_level": 3, "asking": 3, "short_form": 4, "positive_negative": 4,
             "describe_detailed": 6, "detailed": 1, "conversation": 2, "comparisons": 4, "alike": 3, "numbers": 1, "caption": 3,
             "existence": 2, "finding": 2, "surroundings": 3,
         },

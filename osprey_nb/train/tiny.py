@@ -81,8 +81,8 @@ def train_tiny(
 ) -> Osprey:
     """Train the tiny preset from nothing and save it to `out`, in `minutes` of wall time (drawing the scenes included).
 
-    `start` is a tiny model to go on from, a folder or "tiny", which is shipped: its encoder stays as it is, its LM goes through
-    the longer half of the lessons again, and the three stages follow.
+    `start` is a tiny model to go on from, a folder or "tiny", which is shipped: its encoder learns on, its LM goes through the
+    longer half of the lessons again, and the three stages follow.
     `steps` replaces the clock by that many steps in every phase: the same weights every time, for tests. `compile` makes faster
     code of the LLM's layers first, which takes half a minute and a C++ compiler. Checkpoints stand in `out/checkpoints` until
     the end; `resume` goes on from the newest. Raises ValueError for a budget that is too short, for a start from another model
@@ -192,8 +192,8 @@ def recipe(
 ) -> Iterator[Phase]:
     """The phases of tiny's training, in order: stage 0 in two, then the paper's three stages.
 
-    `told` are the scenes that lessons tell of and never show. A model that is `started` has its encoder, and goes on with
-    lessons that are half grown.
+    `told` are the scenes that lessons tell of and never show. A model that is `started` goes on with lessons that are
+    half grown.
     """
     processor, vision = model.processor, model.config.vision_config
     clip, lessons = RegionCLIP(model).to(model.device), Lessons(model).to(model.device)
@@ -216,8 +216,7 @@ def recipe(
 
     wide = 2 if model.device.type == "cuda" else 1  # a GPU takes so many times the batch in the same time
     eyes = partial(region_batches, scenes, 16 * wide, seed, vision.mean, vision.std)
-    if not started:
-        yield Phase("stage 0: encoder by contrast", EYES_MINUTES, look, eyes, weight_decay=0.05)
+    yield Phase("stage 0: encoder by contrast", EYES_MINUTES, look, eyes, weight_decay=0.05)
     texts = partial(lesson_batches, told, processor, seed, times=wide)
     yield Phase("stage 0: lessons", LESSONS_MINUTES, read, texts)
     for stage in TINY:
