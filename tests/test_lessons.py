@@ -15,6 +15,7 @@ from osprey_nb.train.lessons import (
     FEW_CELLS,
     LEAST_STEPS,
     LONGEST,
+    PLAIN,
     REACH,
     SKILLS,
     Batch,
@@ -96,6 +97,14 @@ def test_what_a_comparison_ends_with_counts_and_is_not_kept_in_questions(model):
         assert lessons.facts[token] and not lessons.matters[token]
 
 
+def test_what_an_answer_tells_weighs_more_than_what_it_always_says(model):
+    lessons, encode = Lessons(model), model.processor.tokenizer.encode
+    weigh = {word: lessons.weights[encode(word, add_special_tokens=False)].tolist() for word in
+             (" cat", " yes", ":", " to", "</s>", " its", " picture", " so")}  # fmt: skip
+    assert [min(weigh[word]) for word in (" cat", " yes", ":", " to", "</s>")] == [1] * 5
+    assert max(weigh[" its"] + weigh[" picture"] + weigh[" so"]) == pytest.approx(PLAIN)
+
+
 def test_an_answer_is_right_when_all_of_its_words_are():
     answered = torch.tensor([[False, True, True, False, True], [True, False, True, True, False]])
     right = torch.tensor([True, False, True, True, True, True])
@@ -147,7 +156,8 @@ def test_at_the_last_level_the_loss_is_that_of_the_whole_prompt(model, batch):
     pos = sums(sample.places[:count], config.pos_token_id, embed)
     image, mask, pos = (x + blur * torch.randn_like(x) for x, blur in ((image, 0.1), (mask, 0.1), (pos, 0.05)))
     spliced = model.splice(ids[None], image[None], ([mask], [pos]), labels=labels[None])
-    whole = model.llm(inputs_embeds=spliced.embeds, labels=spliced.labels).loss
+    logits = model.llm(inputs_embeds=spliced.embeds).logits[0, :-1]
+    whole = torch.nn.functional.cross_entropy(logits, spliced.labels[0, 1:], lessons.weights)
     torch.testing.assert_close(loss, whole, atol=1e-4, rtol=1e-4)
 
 
