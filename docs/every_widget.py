@@ -27,7 +27,7 @@ masks = [thing.mask for thing in scene.objects]
 Studio(model, make_scene(133, size=512, split="eval").image)
 
 # %% everything
-Studio(model, 3)
+Studio(model, make_scene(133, size=512, split="eval").image)
 
 # %% canvas
 canvas = MaskCanvas(large.image, segmenter=load_segmenter("tiny"), title="Mark what you ask about")
@@ -94,7 +94,7 @@ probes.SamplingProbe(logits, answer, model.processor.tokenizer, probes.SamplingS
 probes.ClickProbe(load_segmenter("tiny"), model.read(scene.image), probes.ClickState(72, 84))
 
 # %% attention
-probes.AttentionProbe(model, scene.image, masks, start=probes.AttentionState(word=3, layer=1, head=0))
+probes.AttentionProbe(model, scene.image, masks, start=probes.AttentionState(word=3, layer=1, head=1))
 
 # %% stepper
 probes.StepperProbe(model, scene.image, masks, start=probes.StepState(step=3))

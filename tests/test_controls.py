@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from osprey_nb.data.dialogues import PLACES, facts
-from osprey_nb.data.phrases import BESIDE, article, capital, directions, listed, object_phrase, parse_phrase
+from osprey_nb.data.phrases import BESIDE, article, by_colour, capital, directions, object_phrase, parse_phrase
 from osprey_nb.data.scenes import SceneGraph, SceneObject, make_scene, render
 from osprey_nb.evaluate import controls as module
 from osprey_nb.evaluate.answers import Prompt, look
@@ -90,10 +90,10 @@ def whole(question, scene) -> str:
         return "?"
     if topic_of(question.text) == "existence":
         return "Yes" if parse_phrase(question.text)["kind"] in {obj.kind for obj in scene.objects} else "No"
-    where = PLACES[scene.background]
+    where = capital(PLACES[scene.background])
     if topic_of(question.text) == "background":
         return f"{where}."
-    return f"{listed([object_phrase(obj) for obj in scene.objects])} {where}."
+    return f"{where}: {', '.join(by_colour(scene.objects))}."
 
 
 def described(question, looks, shape, scene) -> str:
