@@ -1,5 +1,7 @@
 """What the bridge is built of; that it lays tokens on the sums of their words is tested in test_train.py."""
 
+from bisect import bisect_right
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ import torch.nn.functional as F
 from osprey_nb.data.kinds import KINDS, SIZES
 from osprey_nb.data.scenes import make_scene
 from osprey_nb.train.bridge import GROUPS, _least_squares, embeddings, moved, sharpened
-from osprey_nb.train.stand_ins import box_centre, longest_side, region_facts, region_words, spatial_words
+from osprey_nb.train.stand_ins import SIDES, box_centre, longest_side, region_facts, region_words, spatial_words
 
 
 def outlines_of(seeds) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,7 +64,7 @@ def test_facts_and_words_of_a_region_are_the_same(tiny):
             assert all(word in group for word, group in zip(facts, GROUPS, strict=True))
             assert where.split()[-1] in SIZES
             if facts[-1]:
-                assert (longest_side(mask) < 0.316) == where.endswith("small")
+                assert (longest_side(mask) < SIDES[0]) == where.endswith("small")
     embed, tokenizer = tiny.get_input_embeddings().weight.detach(), tiny.processor.tokenizer
     rows = embeddings(("cat", "", next(iter(KINDS))), tokenizer, embed)
     (cat,) = tokenizer(" cat", add_special_tokens=False)["input_ids"]
@@ -71,5 +73,5 @@ def test_facts_and_words_of_a_region_are_the_same(tiny):
 
 def test_the_longest_side_tells_the_size_of_an_object():
     found = [(obj.size, longest_side(obj.mask)) for seed in range(200) for obj in make_scene(seed).objects]
-    told = [SIZES[int(side > 0.316) + int(side > 0.422)] == size for size, side in found]
+    told = [SIZES[bisect_right(SIDES, side)] == size for size, side in found]
     assert np.mean(told) > 0.96
