@@ -244,6 +244,22 @@ def test_a_question_about_the_picture_needs_no_region(studio, model):
     assert [asked[0] for asked in model.asked if isinstance(asked, tuple)] == [0, 0, 0, 1]
 
 
+def test_a_talk_about_the_picture_and_one_about_regions_go_side_by_side(studio, model):
+    draw(studio, r1=LEFT, r2=RIGHT)
+    talk = ("Where is region 2?", "What do you see in this picture?", "And what else?", "How large is region 1?", "Why?")
+    for question in talk:
+        studio.ask(question)
+        studio.wait(SECONDS)
+    given = [(n, [x["content"] for x in messages if x["role"] == "user"]) for n, messages in
+             (asked for asked in model.asked if isinstance(asked, tuple))]  # fmt: skip
+    assert given == [
+        (1, ["Where is <region1>?"]), (0, [talk[1]]), (0, [*talk[1:3]]),
+        (2, ["Where is <region2>?", "How large is <region1>?"]),
+        (2, ["Where is <region2>?", "How large is <region1>?", "Why?"]),
+    ]  # fmt: skip
+    assert [turn["content"] for turn in studio.conversation[::2]] == [*talk]  # all of it stays on the page
+
+
 def test_a_failed_question_does_not_spoil_the_conversation(studio, model):
     draw(studio, r1=LEFT)
     studio.wait(SECONDS)
@@ -515,6 +531,20 @@ def test_a_session_goes_out_as_json_png_and_code_that_runs(real, tmp_path):
         assert text in run.stdout
     with pytest.raises(ValueError, match="not as .txt"):
         real.export(tmp_path / "talk.txt")
+
+
+def test_what_is_said_of_the_picture_is_the_same_first_last_and_as_code(real, tmp_path):
+    question = "What do you see in this picture?"
+    real.ask(question)
+    real.wait(SECONDS)
+    assert [turn["content"] for turn in real.conversation[::2]][-1] == question and len(real.conversation) > 2
+    answer = real.conversation[-1]["content"]
+    alone = [{"role": "user", "content": question}]
+    assert answer == real.model.chat(real.image, None, alone)  # as if nobody had spoken before
+    real.export(tmp_path / "talk.py")
+    run = subprocess.run([sys.executable, tmp_path / "talk.py"], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    assert f"{question}\n    {answer}" in run.stdout
 
 
 def test_code_brings_a_picture_that_has_no_path(model, tmp_path):

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..masks import to_rle
+from .sheet import about_the_picture
 
 
 def session_json(
@@ -38,7 +39,7 @@ def session_code(
     image, source: str, model: str, regions: Mapping[int, np.ndarray], names: Mapping[int, str],
     conversation: Sequence[Mapping[str, str]],
 ) -> str:
-    """A script that describes the same regions and asks the same questions.
+    """A script that describes the same regions and asks the same questions, those about the whole picture last.
 
     `source` is how the picture was opened: a path, "drawing N", or anything else: then the picture is in the script.
     """
@@ -72,14 +73,17 @@ def session_code(
         '    print(f"region {number}: {short}\\n    {detailed}")',
     ]
     questions = [message["content"] for message in conversation if message["role"] == "user"]
-    if questions:
-        lines += [
-            "",
-            f"questions = {questions!r}  # <region1> is the first of `masks`",
-            "messages = []",
-            "for question in questions:",
-            '    messages.append({"role": "user", "content": question})',
-            '    messages.append({"role": "assistant", "content": session.chat(masks, messages)})',
-            '    print(f"{question}\\n    {messages[-1][\'content\']}")',
-        ]
+    subjects = about_the_picture(questions)
+    for whole, masks, comment in ((False, "masks", "  # <region1> is the first of `masks`"), (True, "None", "")):
+        asked = [question for question, subject in zip(questions, subjects, strict=True) if subject == whole]
+        if asked:
+            lines += [
+                "",
+                f"questions = {asked!r}{comment}",
+                "messages = []",
+                "for question in questions:",
+                '    messages.append({"role": "user", "content": question})',
+                f'    messages.append({{"role": "assistant", "content": session.chat({masks}, messages)}})',
+                '    print(f"{question}\\n    {messages[-1][\'content\']}")',
+            ]
     return "\n".join(lines) + "\n"

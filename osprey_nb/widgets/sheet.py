@@ -53,9 +53,16 @@ class Sheet:
     talk: list[Exchange]
 
 
-def of_the_picture(question: str) -> bool:
-    """Does a question name no region, and speak of the picture? `What do you see in this picture?`, `Is there a cat?`"""
-    return PICTURE.search(question) is not None and REGION.search(question) is None
+def about_the_picture(questions: Iterable[str]) -> list[bool]:
+    """Of each question of a talk: is it about the whole picture? `What do you see in this picture?`, `Is there a cat?`
+
+    One that names a region is not. One that speaks of neither goes on with the one before; at first that is the regions.
+    """
+    found, whole = [], False
+    for question in questions:
+        whole = REGION.search(question) is None and (whole or PICTURE.search(question) is not None)
+        found.append(whole)
+    return found
 
 
 def as_messages(exchanges: Iterable[Exchange]) -> list[dict[str, str]]:

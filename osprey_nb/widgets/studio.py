@@ -30,7 +30,7 @@ from ..viz import answers_figure, to_png
 from .canvas import CANVAS_FILES, HERE, MaskCanvas, bundle, encode_runs, sentence_of
 from .pictures import opened, uploaded
 from .session_files import session_code, session_json
-from .sheet import REGION, Answer, Exchange, Sheet, as_messages, of_the_picture, renumbered
+from .sheet import REGION, Answer, Exchange, Sheet, about_the_picture, as_messages, renumbered
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -173,7 +173,8 @@ class Studio(MaskCanvas):
     def ask(self, question: str) -> None:
         """Ask about the regions that the talk names (`<region1>` or `region 1`), or about all of them if it names none.
 
-        Where none is drawn, or the question speaks of the picture (`sheet.of_the_picture`), it is about the whole picture.
+        Where none is drawn, or the question speaks of the picture (`sheet.about_the_picture`), it is about the whole picture.
+        The model hears the earlier turns about regions with a question about regions, those about the picture with one about it.
         ValueError for an empty question or an unknown region.
         """
         text = question.strip()
@@ -346,11 +347,14 @@ class Studio(MaskCanvas):
             if fresh():
                 with self._lock:
                     talk = self._talk[self._since :]
-                messages = as_messages(talk[: talk.index(exchange) + 1])
+                talk = talk[: talk.index(exchange) + 1]
+                subjects = about_the_picture(one.question for one in talk)
+                whole = subjects[-1]
+                messages = as_messages(one for one, subject in zip(talk, subjects, strict=True) if subject == whole)
                 # The model is given the regions that the talk names, or all if it names none: what nobody asks about only
                 # distracts it. Regions 2 and 5 of the canvas are then its <region1> and <region2>.
                 named = {int(n) for message in messages for n in REGION.findall(message["content"])}
-                if named or of_the_picture(exchange.question):
+                if named or whole:
                     regions = {n: mask for n, mask in regions.items() if n in named}
                 there = {number: i for i, number in enumerate(regions, start=1)}
                 here = {i: number for number, i in there.items()}
